@@ -344,9 +344,10 @@ def parallels(notes: Notes) -> dict[str, int]:
                 continue
             if before is not None:
                 moved = [b - a for a, b in zip(before, now, strict=True)]
-                interval = (now[1] - now[0]) % 12
+                # From the lower note to the higher one, also where voices cross.
+                interval = abs(now[1] - now[0]) % 12
                 kind = {0: "octaves", 7: "fifths"}.get(interval)
-                same = (before[1] - before[0]) % 12 == interval
+                same = abs(before[1] - before[0]) % 12 == interval
                 if kind is not None and same and moved[0] * moved[1] > 0:
                     found[kind] += 1
             before = now

@@ -300,3 +300,26 @@ def test_a_model_of_plain_rows_grows(head_size: int, memory: int) -> None:
         ).grow_from(small)
     with pytest.raises(RuntimeError, match="the field more"):
         small.grow_from(large)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+@torch.no_grad()
+def test_the_lstm_reads_written_rows_alone(layers: int) -> None:
+    """Given notes are in the features, and do not separate the written notes."""
+    model = model_of(ENCODER, field_order=ORDERS["step first"], num_layers=layers)
+    for layer in model.sounding_layers.values():
+        layer.weight.zero_()  # type: ignore[operator]
+    rows = rows_of(ENCODER, 20, 3)
+    rows[0, :, -2] = 1  # a sequence of given notes alone
+    written = rows[1, :, -2] == 0
+    contexts, state = model(rows, model.initial_state(2)[1])
+    plain, last = model(rows[1:, written], model.initial_state(1)[1])
+    found = contexts.hidden[1, written]
+    torch.testing.assert_close(found, plain.hidden[0], atol=1e-6, rtol=0)
+    torch.testing.assert_close(state.lstm.c[1:], last.lstm.c, atol=1e-6, rtol=0)
+    # Between them, the latest output remains; before the first, it is the initial one.
+    first = model.initial_state(1)[0].hidden[0, 0]
+    before = torch.cat([first[None], plain.hidden[0]])[written.cumsum(0)]
+    torch.testing.assert_close(contexts.hidden[1], before, atol=1e-6, rtol=0)
+    torch.testing.assert_close(contexts.hidden[0], first.expand(20, -1), atol=1e-6, rtol=0)
+    assert not state.lstm.c[0].any()

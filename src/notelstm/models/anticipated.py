@@ -15,11 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from notelstm.fields import Field, Rows
+from notelstm.models.lstm import LSTMState
 from notelstm.models.sounding import (
     LONGEST,
     Anticipated,
     Sounding,
     SoundingClock,
+    running_max,
     times_of,
     times_of_rows,
 )
@@ -28,10 +30,25 @@ __all__ = [
     "KEPT",
     "AnticipatedState",
     "AnticipatingClock",
+    "AnticipatingState",
 ]
 
 KEPT: Final = 256
 """R, the number of the latest given notes that the state keeps until they begin."""
+
+
+class AnticipatingState(NamedTuple):
+    """The state of a model that reads given notes through its features alone.
+
+    Attributes:
+        lstm: The state of the LSTM after the last written row.
+        sounding: That of the clock after the last row.
+        hidden: (B, H) the output of the LSTM at the last written row.
+    """
+
+    lstm: LSTMState
+    sounding: AnticipatedState
+    hidden: Tensor
 
 
 class AnticipatedState(NamedTuple):
@@ -187,26 +204,27 @@ class AnticipatingClock(nn.Module):
             """(B, T, I P) the values of the notes `there`, written at their rows and tones."""
             # The others are written at the first place, where they change nothing.
             places = (at * tones + tone).masked_fill(~there, 0)
-            written = values.masked_fill(~there, none)
-            empty = torch.full((batch_size, length * tones), none, device=rows.device)
+            written = values.masked_fill(~there, none).int()
+            empty = written.new_full((batch_size, length * tones), none)
             return empty.scatter_reduce(1, places, written, reduce).view(shape)
 
         ends = table(onset + lengths, first, begins, 0, "amax")
         begun = table(onset, first, begins, -LONGEST, "amax")
         ends[:, 0] = torch.maximum(ends[:, 0], state.now.left)
         begun[:, 0] = torch.maximum(begun[:, 0], -state.now.since)
-        at = clock.unsqueeze(-1)
+        at = clock.int().unsqueeze(-1)
         numbers = torch.arange(onset.shape[1], device=rows.device).expand_as(onset)
         following = table(numbers, until, waits, onset.shape[1], "amin")
-        following = following.flip(1).cummin(1).values.flip(1)
+        # The least from each row on is the greatest, with the sign and the time reversed.
+        following = -running_max(-following.flip(1)).flip(1)
         known = following <= KEPT + torch.arange(length, device=rows.device)[:, None]
-        which = following.masked_fill(~known, 0).flatten(1)
-        coming, lasts = (column.gather(1, which).view(shape) for column in (onset, lengths))
+        which = following.masked_fill(~known, 0).flatten(1).long()
+        coming, lasts = (column.int().gather(1, which).view(shape) for column in (onset, lengths))
         sounding = Anticipated(
-            (ends.cummax(1).values - at).clamp_min(0).int(),
-            (at - begun.cummax(1).values).clamp_max(LONGEST).int(),
-            (coming - at).masked_fill(~known, LONGEST).clamp_max(LONGEST).int(),
-            lasts.masked_fill(~known, 0).int(),
+            (running_max(ends) - at).clamp_min(0),
+            (at - running_max(begun)).clamp_max(LONGEST),
+            (coming - at).masked_fill(~known, LONGEST).clamp_max(LONGEST),
+            lasts.masked_fill(~known, 0),
         )
         now = Anticipated(*(times[:, -1] for times in sounding))
         wait = (onset - clock[:, -1:]).clamp_min(0)

@@ -16,6 +16,7 @@ from notelstm.errors import ConfigError
 from notelstm.fields import Field
 from notelstm.models.inference import Array
 from notelstm.predictions import LogisticMixture, Normal, NumpyNormal
+from notelstm.tree import choose
 
 __all__ = [
     "Hidden",
@@ -28,6 +29,7 @@ __all__ = [
     "normal_head",
     "numpy_normal",
     "run_lstm",
+    "run_lstm_where",
     "sigmoid_of_half",
 ]
 
@@ -70,6 +72,42 @@ def run_lstm(lstm: nn.LSTM, inputs: Tensor, state: LSTMState) -> tuple[Hidden, L
     output, last = lstm(inputs, (h, c))  # (B, T, H)
     # Under autocast, the new state has half precision; the state keeps its type.
     return Hidden(output), LSTMState(*(part.transpose(0, 1).to(state.h) for part in last))
+
+
+def run_lstm_where(
+    lstm: nn.LSTM, inputs: Tensor, wanted: Tensor, state: LSTMState, hidden: Tensor
+) -> tuple[Hidden, LSTMState, Tensor]:
+    """Run a batch-first LSTM over some of the inputs, as if the others were not there.
+
+    Args:
+        lstm: The LSTM.
+        inputs: (B, T, I).
+        wanted: (B, T) bool, the inputs that it reads.
+        state: The state before.
+        hidden: (B, H) the output before.
+
+    Returns:
+        The latest output at each input (B, T, H), the state after, and the latest output of all.
+    """
+    counts = wanted.sum(1)
+    outputs = hidden.unsqueeze(1)
+    if int(counts.max()):
+        # The wanted inputs of each sequence, in their order, come first.
+        order = torch.argsort(~wanted, dim=1, stable=True)[:, : int(counts.max())]
+        chosen = inputs.gather(1, order.unsqueeze(-1).expand(-1, -1, inputs.shape[-1]))
+        lengths = counts.clamp_min(1).cpu()  # a sequence without any is left out below
+        packed = nn.utils.rnn.pack_padded_sequence(
+            chosen, lengths, batch_first=True, enforce_sorted=False
+        )
+        h, c = (part.transpose(0, 1).contiguous() for part in state)
+        output, last = lstm(packed, (h, c))
+        padded, _ = nn.utils.rnn.pad_packed_sequence(output, batch_first=True)
+        after = LSTMState(*(part.transpose(0, 1).to(state.h) for part in last))
+        state = choose(counts > 0, after, state)
+        outputs = torch.cat([outputs, padded.to(hidden)], dim=1)  # (B, 1 + N, H)
+    latest = wanted.cumsum(1).unsqueeze(-1).expand(-1, -1, outputs.shape[-1])
+    found = outputs.gather(1, latest)  # (B, T, H)
+    return Hidden(found), state, found[:, -1]
 
 
 def mixture_head(output: Tensor, field: Field) -> LogisticMixture:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, Literal, cast, final
+from typing import Any, Final, Literal, TypeAlias, cast, final
 
 import numpy as np
 import torch
@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from notelstm.errors import ConfigError, FieldError
-from notelstm.fields import Field, Rows, by_name, known_before, predicted
-from notelstm.models.anticipated import AnticipatingClock
+from notelstm.fields import Field, Rows, by_name, known_before, predicted, written_rows
+from notelstm.models.anticipated import AnticipatingClock, AnticipatingState
 from notelstm.models.inference import Array, initial_arrays, is_float32_on_cpu
 from notelstm.models.lstm import (
     Hidden,
@@ -28,6 +28,7 @@ from notelstm.models.lstm import (
     normal_head,
     numpy_normal,
     run_lstm,
+    run_lstm_where,
 )
 from notelstm.models.memory import Memory, NumpyMemory, WithMemory
 from notelstm.models.sounding import (
@@ -50,6 +51,10 @@ from notelstm.tree import map_tree
 __all__ = ["NoteLSTM", "NumpyNoteLSTM"]
 
 
+_State: TypeAlias = LSTMState | NoteState | AnticipatingState
+"""The state of a model without a memory: without a clock, with one, and with given notes."""
+
+
 @final
 class NoteLSTM(nn.Module):
     """An LSTM with chained heads: p(a), p(b | a), p(c | a, b) and so on, for any fields.
@@ -66,6 +71,10 @@ class NoteLSTM(nn.Module):
     the two octaves around it. With a field of the role instrument, heads after the instrument read
     the notes of the same instrument apart from those of the others, of which all those that sound
     are one group, drums among them. A linear layer reduces them to 2 E features.
+
+    With a field of the role origin, given notes are in these features: they sound from their onset
+    on, and before that, the time until the next one of each pitch begins is one more feature. The
+    LSTM reads the written rows alone.
 
     With a memory, earlier passages of the piece like the present one vote for each field of the
     next note. With p the shares of the votes for each class, a head adds ``g log(p + 0.01)`` to its
@@ -222,7 +231,7 @@ class NoteLSTM(nn.Module):
         votes, notes = self.memory.initial_state(batch_size)
         return WithMemory(context, votes), WithMemory(state, notes)
 
-    def _initial_state(self, batch_size: int) -> tuple[Hidden | NoteContext, LSTMState | NoteState]:
+    def _initial_state(self, batch_size: int) -> tuple[Hidden | NoteContext, _State]:
         """The initial context and state without the memory."""
         context, state = initial_lstm_state(self.initial_context, self.lstm.num_layers, batch_size)
         if self.clock is None:
@@ -230,7 +239,10 @@ class NoteLSTM(nn.Module):
         silence = self._clock.initial_state(batch_size)
         before = map_tree(lambda t: t.unsqueeze(1), self._clock.now(silence))  # (B, 1, I P)
         features = self._features("before", self._clock.groups(before))  # (B, 1, S)
-        return NoteContext(context.hidden, features, before), NoteState(state, silence)
+        found = NoteContext(context.hidden, features, before)
+        if isinstance(self.clock, AnticipatingClock):
+            return found, AnticipatingState(state, silence, context.hidden[:, 0])
+        return found, NoteState(state, silence)
 
     def _features(self, at: str, groups: Sequence[Sounding | Anticipated]) -> Tensor:
         """(..., S) the sounding-note features by their key, of groups of instruments."""
@@ -280,9 +292,7 @@ class NoteLSTM(nn.Module):
         context, state = self._read(rows, state.model)
         return WithMemory(context, votes), WithMemory(state, notes)
 
-    def _read(
-        self, rows: Tensor, state: LSTMState | NoteState
-    ) -> tuple[Hidden | NoteContext, LSTMState | NoteState]:
+    def _read(self, rows: Tensor, state: _State) -> tuple[Hidden | NoteContext, _State]:
         """Read (B, T, F) rows, without the memory."""
         columns = [self._embedded(f.name, rows[..., i]) for i, f in enumerate(self.fields)]
         if isinstance(state, LSTMState):
@@ -290,7 +300,17 @@ class NoteLSTM(nn.Module):
             return Hidden(self.dropout(context.hidden)), state
         sounding, last = self._clock.read(rows, state.sounding)  # (B, T, I P)
         features = self._features("before", self._clock.groups(sounding))  # (B, T, S)
-        context, lstm = run_lstm(self.lstm, torch.cat([*columns, features], dim=-1), state.lstm)
+        inputs = torch.cat([*columns, features], dim=-1)
+        if isinstance(state, AnticipatingState):
+            # Given notes, which would separate the written ones, are in the features.
+            written = cast(Tensor, written_rows(rows, self.fields))
+            context, lstm, output = run_lstm_where(
+                self.lstm, inputs, written, state.lstm, state.hidden
+            )
+            hidden = self.dropout(context.hidden)
+            found = NoteContext(hidden, features, sounding)
+            return found, AnticipatingState(lstm, last, output)
+        context, lstm = run_lstm(self.lstm, inputs, state.lstm)
         hidden = self.dropout(context.hidden)  # (B, T, H)
         return NoteContext(hidden, features, sounding), NoteState(lstm, last)
 
@@ -503,6 +523,7 @@ class NumpyNoteLSTM:
             self._heads[name] = _Head(heads[name], layer.weight[:, hidden_size:], earlier, part)
             at += layer.out_features
         self._last: tuple[Any, Array] = (None, np.zeros(0, dtype=np.float32))
+        self._columns: Final = model.fields
         self._fields: Final = by_name(model.fields)
         self._times: Final[str] = model.config["time_distribution"]
         self._sounding: NumpySounding | None = None
@@ -538,6 +559,13 @@ class NumpyNoteLSTM:
         sounding, state_after = self._sounding.read(rows, state.sounding)
         features = self._sounding.features("before", self._sounding.groups(sounding))
         hidden, lstm = self._lstm(features, state.lstm, added)
+        if isinstance(state, AnticipatingState):
+            written = written_rows(rows, self._columns)[:, None]
+            hidden = np.where(written, hidden, state.hidden)
+            parts = zip(lstm, state.lstm, strict=True)
+            lstm = LSTMState(*(np.where(written[..., None], a, b) for a, b in parts))  # type: ignore[arg-type]
+            found = NoteContext(hidden, features, sounding)  # type: ignore[arg-type]
+            return found, AnticipatingState(lstm, state_after, hidden)  # type: ignore[arg-type]
         return NoteContext(hidden, features, sounding), NoteState(lstm, state_after)  # type: ignore[arg-type]
 
     def predict(self, field: str, context: Any, known: Mapping[str, Tensor]) -> Prediction:

@@ -306,9 +306,23 @@ class SoundingClock(nn.Module):
         begun = (silent - LONGEST).scatter(-1, at, onset)
         ends[:, 0] = torch.maximum(ends[:, 0], before.left)
         begun[:, 0] = torch.maximum(begun[:, 0], -before.since)
-        left = ends.cummax(1).values - onset
-        since = onset - begun.cummax(1).values
+        left = running_max(ends) - onset
+        since = onset - running_max(begun)
         return Sounding(left.clamp_min(0).int(), since.clamp_max(LONGEST).int())
+
+
+def running_max(values: Tensor) -> Tensor:
+    """(B, T, N) the greatest of the values (B, T, N) up to each step in time.
+
+    After k passes, an entry is the greatest of the last 2^k; on the CPU, this is several times
+    faster than ``cummax`` on an axis that is not the last.
+    """
+    reach = 1
+    while reach < values.shape[1]:
+        later = torch.maximum(values[:, reach:], values[:, :-reach])
+        values = torch.cat([values[:, :reach], later], dim=1)
+        reach *= 2
+    return values
 
 
 _ROLES: Final[tuple[Role, ...]] = ("pitch", "step", "duration", "instrument")
