@@ -109,15 +109,22 @@ def train_chorales(output: Path, minutes: float | None, *, plain: bool) -> None:
 
 
 def train_piano(
-    output: Path, maestro: Path, asap: Path, minutes: float | None, limit: int | None
+    output: Path,
+    maestro: Path,
+    asap: Path,
+    minutes: float | None,
+    limit: int | None,
+    start: Path | None,
 ) -> None:
     """Fine-tune the pretrained model, so that it reads given notes and composers, and ends."""
-    bundle = load()
-    inner = replace(cast(LogTimeEncoder, bundle.encoder), ends=True)
+    bundle = load() if start is None else load(start)
+    encoder = bundle.encoder
+    if not isinstance(encoder, AnticipatingEncoder):
+        encoder = AnticipatingEncoder(inner=replace(cast(LogTimeEncoder, encoder), ends=True))
     recipe = bundle.recipe(
         epochs=1,
-        lr_divisor=2.0,
-        encoder=AnticipatingEncoder(inner=inner),
+        lr_divisor=2.0 if start is None else 1.5,
+        encoder=encoder,
         conditions=("composer",),
         given=PIANO_MIXTURE,
     )
@@ -126,7 +133,7 @@ def train_piano(
         epochs=1 if minutes is None else None,
         warmup_steps=50,
         precision="auto",
-        seed=2,
+        seed=2 if start is None else 3,
     )
     recipe = replace(recipe, training=training, batch_size=16, min_steps_per_epoch=0)
     music = open_music(str(maestro), recipe.read_policy)
@@ -590,6 +597,7 @@ def main() -> None:
     parser.add_argument("--train", choices=["chorales", "chorales-plain", "piano"])
     parser.add_argument("--output", type=Path, help="the model file of --train")
     parser.add_argument("--minutes", type=float, help="the time of training by the clock")
+    parser.add_argument("--start", type=Path, help="the model that --train piano starts from")
     parser.add_argument("--limit", type=int, help="the most pieces of each corpus")
     parser.add_argument("--maestro", type=Path)
     parser.add_argument("--asap", type=Path)

@@ -46,6 +46,7 @@ from typing_extensions import override
 from notelstm.errors import ConfigError, FieldError
 from notelstm.fields import Field, Rows, by_name
 from notelstm.models.inference import Array
+from notelstm.tree import join, map_tree
 
 __all__ = ["Memory", "MemoryContext", "MemoryState", "NumpyMemory", "Votes", "WithMemory"]
 
@@ -224,7 +225,34 @@ class Memory(nn.Module):
     @override
     @torch.no_grad()
     def forward(self, rows: Tensor, state: MemoryState) -> tuple[MemoryContext, MemoryState]:
-        """Read (B, T, F) rows."""
+        """Read (B, T, F) rows; given ones leave the state and the votes as they are.
+
+        A passage may go on after given notes, which are yet to sound, and must not continue with
+        them.
+        """
+        layout = self.layout
+        if layout.origin is None:
+            return self._read(rows, state, None)
+        written = rows[..., layout.origin] == 0
+        counts = written.sum(1)
+        # The written rows of each sequence come first, in their order.
+        order = torch.argsort(~written, dim=1, stable=True)[:, : int(counts.max())]
+        chosen = rows.gather(1, order.unsqueeze(-1).expand(-1, -1, rows.shape[-1]))
+        keys = _best_places(state.scores, layout).unsqueeze(1).long()
+        context = self._context(
+            keys >> layout.bits, keys & layout.mask, state.codes, state.entries, first=0
+        )
+        if chosen.shape[1]:
+            later, state = self._read(chosen, state, counts)
+            context = join([context, later], axis=1)  # (B, 1 + N, ...)
+        sequence = torch.arange(len(rows), device=rows.device).unsqueeze(1)
+        latest = written.cumsum(1)
+        return map_tree(lambda part: part[sequence, latest], context), state
+
+    def _read(
+        self, rows: Tensor, state: MemoryState, counts: Tensor | None
+    ) -> tuple[MemoryContext, MemoryState]:
+        """Read (B, T, F) rows; the state is that after the first (B,) `counts` of each sequence."""
         layout, length = self.layout, rows.shape[1]
         new = torch.stack([rows[..., i] for i in layout.columns], -1).to(state.entries.dtype)
         codes = torch.cat([state.codes, self._codes(rows).to(state.codes.dtype)], 1)  # (B, W + T)
@@ -232,16 +260,25 @@ class Memory(nn.Module):
         unused = self._unused(state, length)
         size = layout.window - unused
         scores, best = state.scores[:, unused:], []
-        for t in range(unused, unused + length):
-            window_codes = codes[:, t + 1 : t + 1 + size]
-            scores = _aligned(scores, window_codes, window_codes[:, -1:])
-            best.append(_best_places(scores, layout))
+        for t in range(length):
+            window_codes = codes[:, unused + t + 1 : unused + t + 1 + size]
+            aligned = _aligned(scores, window_codes, window_codes[:, -1:])
+            best.append(_best_places(aligned, layout))
+            if counts is None:
+                scores = aligned
+            else:
+                scores = torch.where((t < counts).unsqueeze(1), aligned, scores)
         keys = torch.stack(best, dim=1).long()  # (B, T, K)
         places = (keys & layout.mask) + unused
         context = self._context(keys >> layout.bits, places, codes, entries)
-        later = (codes[:, length:], entries[:, length:])
+        if counts is None:
+            after = codes[:, length:], entries[:, length:]
+        else:
+            at = counts.unsqueeze(1) + torch.arange(layout.window, device=rows.device)
+            sequence = torch.arange(len(rows), device=rows.device).unsqueeze(1)
+            after = codes[sequence, at], entries[sequence, at]
         scores = functional.pad(scores, (unused, 0))
-        return context, MemoryState(scores, *(part.contiguous() for part in later))
+        return context, MemoryState(scores, *(part.contiguous() for part in after))
 
     def _unused(self, state: MemoryState, length: int) -> int:
         """The number of places that have no note before nor after `length` more rows.
@@ -269,7 +306,7 @@ class Memory(nn.Module):
         return self._joins[step.long()] if len(self._joins) else step <= TOGETHER
 
     def _context(
-        self, scores: Tensor, places: Tensor, codes: Tensor, entries: Tensor
+        self, scores: Tensor, places: Tensor, codes: Tensor, entries: Tensor, first: int = 1
     ) -> MemoryContext:
         """The votes of places.
 
@@ -278,6 +315,7 @@ class Memory(nn.Module):
             places: (B, T, K) indices in the window of each of the T notes.
             codes: (B, L) the codes of the notes of all windows.
             entries: (B, L, D) their entries.
+            first: The place of all notes with which the window of the first note begins.
         """
         layout = self.layout
         top = scores.amax(-1, keepdim=True)
@@ -290,7 +328,7 @@ class Memory(nn.Module):
         )
         batch_size, length = scores.shape[:2]
         # The window of note t begins with place t + 1 of all; the note itself is its last.
-        begin = torch.arange(1, length + 1, device=places.device)[:, None, None]
+        begin = torch.arange(first, first + length, device=places.device)[:, None, None]
         ahead = places.unsqueeze(-1) + torch.arange(1, REACH + 1, device=places.device)
         exists = ahead < layout.window  # (B, T, K, R)
         at = torch.where(exists, begin + ahead, 0)
@@ -380,6 +418,7 @@ class _Layout:
         if instrument is not None and not fields[instrument].is_categorical:
             instrument = None
         self.instrument: Final = instrument
+        self.origin: Final = next((i for i, f in enumerate(fields) if f.role == "origin"), None)
         self.window: Final = window
         self.voters: Final = min(VOTERS, window)
         self.bits: Final = (window - 1).bit_length()
@@ -462,7 +501,25 @@ class NumpyMemory:
         self._decay: Final = np.exp(-np.arange(CAP + 1, dtype=np.float32) / 10)
 
     def step(self, rows: Rows, state: Any) -> tuple[Any, Any]:
-        """Read one row of each sequence, (B, F)."""
+        """Read one row of each sequence, (B, F); given ones leave the votes as they are."""
+        layout = self._layout
+        if layout.origin is None or not rows[:, layout.origin].any():
+            return self._read(rows, state)
+        before = self._context(layout.best_places(state.scores), state.codes, state.entries)
+        given = rows[:, layout.origin] == 1
+        if given.all():
+            return before, state
+
+        def chosen(old: NDArray[Any], new: NDArray[Any]) -> NDArray[Any]:
+            return np.where(given.reshape(-1, *[1] * (old.ndim - 1)), old, new)
+
+        context, after = self._read(rows, state)
+        return (
+            MemoryContext(*map(chosen, before, context)),  # type: ignore[arg-type]
+            MemoryState(*map(chosen, state, after)),  # type: ignore[arg-type]
+        )
+
+    def _read(self, rows: Rows, state: Any) -> tuple[Any, Any]:
         layout = self._layout
         new = rows[:, layout.columns].astype(state.entries.dtype)
         code = (rows[:, layout.pitch].astype(np.int32)) << _PITCH
