@@ -616,7 +616,9 @@ def main() -> None:
             return
         if given.maestro is None or given.asap is None:
             parser.error("--maestro and --asap are missing")
-        train_piano(given.output, given.maestro, given.asap, given.minutes, given.limit)
+        train_piano(
+            given.output, given.maestro, given.asap, given.minutes, given.limit, given.start
+        )
         return
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     if given.chorales is not None:
