@@ -18,6 +18,7 @@ from notelstm.fields import Field, Rows, no_row
 from notelstm.models import NoteLSTM, anticipated
 from notelstm.models.anticipated import KEPT, AnticipatingClock
 from notelstm.models.inference import repeat
+from notelstm.models.memory import Memory
 from notelstm.models.sounding import (
     AROUND,
     LONGEST,
@@ -323,3 +324,32 @@ def test_the_lstm_reads_written_rows_alone(layers: int) -> None:
     torch.testing.assert_close(contexts.hidden[1], before, atol=1e-6, rtol=0)
     torch.testing.assert_close(contexts.hidden[0], first.expand(20, -1), atol=1e-6, rtol=0)
     assert not state.lstm.c[0].any()
+
+
+@torch.no_grad()
+def test_the_memory_reads_written_rows_alone() -> None:
+    memory = Memory(ENCODER.fields, ORDERS["step first"], 16)
+    rows = rows_of(ENCODER, 40, 5)
+    rows[0, :3, -2] = 1  # a sequence that begins with given notes
+    rows[1, 10:30, -2] = 1
+    contexts, state = memory(rows, memory.initial_state(2)[1])
+    at, parts = memory.initial_state(2)[1], []
+    for a, b in pairwise([0, 2, 11, 25, 26, 40]):
+        part, at = memory(rows[:, a:b], at)
+        parts.append(part)
+    cut = tree.join(parts, axis=1)
+    for k in range(2):
+        written = rows[k, :, -2] == 0
+        plain, last = memory(rows[k : k + 1, written], memory.initial_state(1)[1])
+        for whole in (contexts, cut):
+            # The places are in no order.
+            found, wanted = (c.weights.sort(-1).values for c in (tree.index(whole, k), plain))
+            torch.testing.assert_close(found[written], wanted[0])
+            torch.testing.assert_close(whole.features[k, written], plain.features[0])
+            latest = written.cumsum(0)[-1] - 1
+            torch.testing.assert_close(whole.features[k, -1], plain.features[0, latest])
+        for name, got in tree.flatten(tree.index(state, slice(k, k + 1))).items():
+            assert torch.equal(got, tree.flatten(last)[name]), name
+            assert torch.equal(tree.flatten(tree.index(at, slice(k, k + 1)))[name], got), name
+    assert not contexts.weights[0, :3].any()
+    assert not contexts.features[0, :3].any()
