@@ -43,6 +43,6 @@ while begun < 500:
     model.feed(**event)
     begun += event["vel"] > 0
     seconds = mido.second2tick(event["time"], file.ticks_per_beat, 500_000)
-    velocity = round(event["vel"])
+    velocity = max(1, round(event["vel"])) if event["vel"] > 0 else 0
     track.append(mido.Message("note_on", note=event["pitch"], velocity=velocity, time=seconds))
 file.save(sys.argv[2])
