@@ -41,7 +41,7 @@ from notelstm.recipes import Recipe, expressive, with_settings
 
 RESULTS: Final = Path(__file__).with_name("conditions.json")
 TABLE: Final = RESULTS.with_suffix(".md")
-LONGEST: Final = 1500
+LONGEST: Final = 2000
 """Notes of the longest pieces of MAESTRO that are used: longer ones have few ends."""
 PASSAGE: Final = 300
 """Notes from which the composer is told, and of each sample."""
@@ -380,7 +380,7 @@ def measure_maestro(folder: Path, *, model: Path | None, quick: bool) -> dict[st
     """The figures of composers and ends; `model` is one of both, None to train a small one."""
     train, held_out, every = maestro(folder, quick=quick)
     if model is None:
-        recipe = small(("composer",), ends=True, epochs=1 if quick else 4)
+        recipe = small(("composer",), ends=True, epochs=1 if quick else 8)
         bundle, about = trained(recipe, train)
     else:
         bundle = load(model)
@@ -403,7 +403,7 @@ def measure_groove(folder: Path, *, quick: bool) -> dict[str, Any]:
     drums, held_out = groove(folder, quick=quick)
     # A transposed drum is another drum.
     recipe = replace(
-        small(("style", "bpm"), ends=False, epochs=1 if quick else 4),
+        small(("style", "bpm"), ends=False, epochs=1 if quick else 6),
         transforms=(DropLabels(probability=0.2),),
     )
     bundle, about = trained(recipe, drums)
