@@ -38,7 +38,7 @@ templates_path = ["_templates"]
 
 html_theme = "furo"
 html_title = f"notelstm {release}"
-html_static_path = ["_static", "_made/listen/sound"]
+html_static_path = ["_static", "_made/listen/sound", "_made/written/sound"]
 html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sphinx = False

@@ -85,7 +85,14 @@ def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-HEAVY: Final = {"README.md", "evaluation.md", "songs.md", "training.md", "tutorial.md"}
+HEAVY: Final = {
+    "README.md",
+    "evaluation.md",
+    "songs.md",
+    "training.md",
+    "tutorial.md",
+    "writing.md",
+}
 """Pages that train large models."""
 
 ELSEWHERE: Final = {"plugins.md"}

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import notelstm
-from making import commands, gallery, music, notebook, tables
+from making import commands, gallery, music, notebook, tables, written
 
 __all__ = ["make_all"]
 
@@ -30,8 +30,10 @@ def make_all(docs: Path) -> None:
     library = [path for path in _LIBRARY.rglob("*.*") if "__pycache__" not in path.parts]
     measured = [path for path in docs.glob("measured/*") if path.suffix in (".md", ".json")]
     scripts = [*examples.glob("*.py"), *examples.glob("*.ipynb")]
+    examples_of_writing = docs / "measured" / "written.json"
     todo: dict[str, tuple[Callable[[Path], None], list[Path]]] = {
         "listen": (lambda to: music.make(docs / "index.md", to), [docs / "index.md"]),
+        "written": (lambda to: written.make(examples_of_writing, to), [examples_of_writing]),
         "examples": (lambda to: gallery.run(examples, to), scripts),
         "notebook": (lambda to: notebook.make(examples / "first_session.ipynb", to), scripts),
         "tables": (lambda to: tables.make(docs / "measured", to), measured),

@@ -12,6 +12,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import peers
+
+from notelstm.errors import counted
+
 HERE = Path(__file__).parent
 README = HERE.parents[1] / "README.md"
 START, STOP = "<!-- figures: start -->\n", "<!-- figures: end -->\n"
@@ -32,6 +36,11 @@ def rows() -> dict[str, str]:
     original, small = models["original, as printed"], models["notes"]
     same = "the original model and a small `NoteLSTM`, each trained once on the same notes"
     corpus = figures["corpus"]
+    compared_with = results("peers")
+    nats = {key: peers.at_end(compared_with, key) for key, _ in peers.measured(compared_with)}
+    best_notochord = min(nats[key] for key in nats if key.startswith("notochord"))
+    protocol = compared_with["protocol"]
+    effort = f"{protocol['minutes']:g} minutes on {counted(protocol['threads'], 'core')}"
     latency = "a note of the pretrained model, {} wall time, ms"
     return {
         "Nats per note on MAESTRO's validation split, lower is better: "
@@ -43,6 +52,10 @@ def rows() -> dict[str, str]:
         ),
         f"The same measure without velocity: {same}": (
             f"{original['pitch_step_duration']:.1f} and {small['pitch_step_duration']:.1f}"
+        ),
+        f"Nats per note after training on the same {protocol['pieces']} pieces, {effort}: "
+        "`expressive`, MidiTok with a small GPT-2, notochord": (
+            f"{nats['expressive']:.1f}, {nats['miditok']:.1f}, {best_notochord:.1f}"
         ),
         "Reading MIDI files, compared with pretty_midi (the same notes)": (
             f"{figures['reading']['ratio, over all']:.0f} times as fast"

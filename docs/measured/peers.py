@@ -36,11 +36,11 @@ from typing import Any
 import torch
 from peer_tools.common import Budget, Clock, Nats, Tool, prepared, scored_notes
 from peer_tools.miditok_gpt2 import MidiTokGpt2
-from peer_tools.notochord_gru import NotochordGru
+from peer_tools.notochord_gru import NotochordGru, SmallNotochord
 from peer_tools.ours import Expressive, Reference, Tutorial
 
 from notelstm.cli.music import open_music
-from notelstm.errors import DataError, TrainingError
+from notelstm.errors import DataError, TrainingError, counted
 from notelstm.evaluation import PieceScore, Scores, compare
 from notelstm.files import atomic_write
 from notelstm.notes import Notes
@@ -55,6 +55,7 @@ TOOLS: Mapping[str, type[Tool]] = {
     OURS: Expressive,
     "miditok": MidiTokGpt2,
     "notochord": NotochordGru,
+    "notochord_small": SmallNotochord,
     "reference": Reference,
     "tutorial": Tutorial,
 }
@@ -268,9 +269,31 @@ def scores_of(results: Mapping[str, Any], key: str, figure: str | None = None) -
 
 
 def tables(results: Mapping[str, Any]) -> str:
-    """All tables as Markdown."""
-    parts = [quality(results), curve(results), effort(results), choices(results)]
-    return "\n".join(parts)
+    """What was measured, and all tables, as Markdown."""
+    sections = {
+        "Nats per note": quality(results),
+        "Learning curve": curve(results),
+        "Cost": effort(results),
+        "Rates and batches": choices(results),
+    }
+    texts = [f"### {title}\n\n{table}" for title, table in sections.items()]
+    return "\n".join([conditions(results), *texts])
+
+
+def conditions(results: Mapping[str, Any]) -> str:
+    """What was measured, in words."""
+    protocol, scored = results["protocol"], results["scored"]
+    clock = {"cpu": "CPU time", "wall": "time on the wall"}[protocol["clock"]]
+    versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
+    pieces = counted(protocol["pieces"], "piece")
+    return (
+        f"Each model was trained for {protocol['minutes']:g} minutes of {clock} on "
+        f"{counted(protocol['threads'], 'core')}, on the same {pieces} "
+        f"({results['training_notes']:,} notes), and scored on the same "
+        f"{counted(len(scored), 'piece')} of the validation split ({sum(scored):,} notes). MidiTok "
+        f"gave back {results['exact_in_miditok']} of these pieces with all their cells. Versions: "
+        f"{versions}.\n"
+    )
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:
@@ -307,8 +330,8 @@ def curve(results: Mapping[str, Any]) -> str:
     for key, tool in measured(results):
         rows.append([TOOLS[key].name])
         for place in range(len(MARKS)):
-            values = [end_of(results, run["marks"][place]) for run in tool["runs"].values()]
-            rows[-1].append(f"{sum(values) / len(values):.2f}")
+            runs = tool["runs"].values()
+            rows[-1].append(f"{mean(end_of(results, run['marks'][place]) for run in runs):.2f}")
     return markdown(rows)
 
 
@@ -364,6 +387,12 @@ def end_of(results: Mapping[str, Any], mark: Mapping[str, Any]) -> float:
     nats = mark["nats"]
     figures = [WITHOUT_IMPOSSIBLE] if WITHOUT_IMPOSSIBLE in nats else list(nats)
     return float(sum(sum(nats[figure]) for figure in figures) / sum(results["scored"]))
+
+
+def at_end(results: Mapping[str, Any], key: str) -> float:
+    """The figure of a tool at the end of training, the mean of the seeds."""
+    runs = results["tools"][key]["runs"].values()
+    return mean(end_of(results, run["marks"][-1]) for run in runs)
 
 
 def spread(results: Mapping[str, Any], key: str) -> str:

@@ -73,9 +73,9 @@ SETTINGS: Mapping[str, Setting] = {
     "JSB": Setting(
         file="JSB_Chorales.mat", voices=4, epochs=48, seeds=3, batch_size=8, dropout=0.4
     ),
-    "Piano-midi": Setting(file="Piano_midi.mat", voices=12, epochs=14, dropout=0.4),
+    "Piano-midi": Setting(file="Piano_midi.mat", voices=12, epochs=10, dropout=0.4),
     "Nottingham": Setting(file="Nottingham.mat", voices=9, epochs=7, dropout=0.25),
-    "MuseData": Setting(file="MuseData.mat", voices=15, epochs=6, dropout=0.25),
+    "MuseData": Setting(file="MuseData.mat", voices=15, epochs=2, dropout=0.25),
 }
 ADAPTATIONS = (
     Adaptation(segment=32, learning_rate=1e-4),

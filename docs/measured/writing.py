@@ -193,7 +193,8 @@ def row_scores(
         wanted: (N,) the rows to score.
 
     Returns:
-        (M, K) nats of the predicted fields in their order, and (M,) bool.
+        (M, K) nats of the predicted fields in their order, 0 for the end of the piece, which not
+        all models predict; and (M,) bool.
     """
     model, encoder = bundle.generation_model, bundle.encoder
     constraints = Constraints(encoder, model.field_order)
@@ -213,7 +214,7 @@ def row_scores(
                 field = named[name]
                 if field.role in ("step", "duration"):
                     cost = cost + torch.log(cells_of_classes(field)[known[name]])
-                chunk.append(cost[chosen])
+                chunk.append(cost[chosen] * (field.role != "end"))
                 if field.role == "pitch":
                     right.append((prediction.mode() == known[name])[chosen].numpy())
             nats.append(torch.stack(chunk, dim=1).numpy())

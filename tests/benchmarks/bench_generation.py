@@ -40,20 +40,24 @@ class Way(NamedTuple):
         context: Rows that are read again for each note, None to carry the state.
         batch_size: B.
         notes: In a block.
-        needed: The ratio below which something is broken, on a busy machine too.
+        shares: The speed as a share of the greatest possible one, that of the products and
+            activations alone, measured on an Intel Xeon and on an AMD EPYC.
     """
 
     context: int | None
     batch_size: int
     notes: int
-    needed: float
+    shares: tuple[float, float]
 
 
 WAYS: Final = {
-    "windowed": Way(25, 1, 200, 4.5),
-    "carried": Way(None, 1, 800, 14),
-    "batch of 256": Way(None, 256, 200, 100),
+    "windowed": Way(25, 1, 200, (0.52, 0.66)),
+    "carried": Way(None, 1, 800, (0.35, 0.26)),
+    "batch of 256": Way(None, 256, 200, (0.45, 0.46)),
 }
+BROKEN: Final = 0.75
+"""Something is broken below this part of the smaller share. The ratio to the article's loop depends
+on the processor, whose caches and vectors serve the two loops differently, and is no bound."""
 ROUNDS: Final = 15
 PRETRAINED: Final = "a note of the pretrained model"
 WITHOUT: Final = "a note of the same weights without memory and exact cells"
@@ -149,6 +153,9 @@ def ours(model: ThreeHeadLSTM, window: NDArray[np.float32], way: Way) -> Callabl
 class Least:
     """The least work of any loop: the products of one note of each sequence, and its activations.
 
+    Products are those of torch, activations those of numpy: on some processors, torch takes ten
+    times as long for a tanh.
+
     Args:
         batch_size: B.
     """
@@ -161,15 +168,17 @@ class Least:
         self.hidden = torch.randn(batch_size, hidden)
         self.heads = torch.randn(hidden, classes + 2) / hidden
         self.output = torch.empty(batch_size, classes + 2)
+        self.activations = [part.numpy() for part in (self.gates, self.hidden, self.output)]
 
     @torch.inference_mode()
     def __call__(self, notes: int) -> None:
+        gates, hidden, output = self.activations
         for _ in range(notes):
             torch.mm(self.joined, self.weights, out=self.gates)
-            self.gates.tanh_()
-            torch.tanh(self.hidden)
+            np.tanh(gates, gates)
+            np.tanh(hidden, hidden)
             torch.mm(self.hidden, self.heads, out=self.output)
-            self.output.tanh_()
+            np.tanh(output, output)
 
 
 def measure() -> dict[str, dict[str, float]]:
@@ -296,9 +305,9 @@ def test_the_note_loop_is_quick() -> None:
         aim = f" (aim {AIMS[name]:.0f})"
         print(
             f"{name}: {ours:.1f} times that{aim}; the products and activations alone, on one "
-            f"thread, would be {floor:.0f} times"
+            f"thread, would be {floor:.1f} times, of which this is {ours / floor:.2f}"
         )
-        assert ours >= way.needed, name
+        assert ours >= BROKEN * min(way.shares) * floor, name
 
 
 def test_a_note_comes_in_time() -> None:

@@ -164,15 +164,27 @@ async def measure(
 def results(seconds: float = SECONDS) -> list[Measured]:
     """Measure each number of sessions."""
     pipe = subprocess.PIPE
-    server = subprocess.Popen([sys.executable, "-c", SERVER], stdin=pipe, stdout=pipe, text=True)
-    assert server.stdout is not None
-    try:
-        address = server.stdout.readline().strip()
-        asyncio.run(measure(server, address, 1, 2.0))  # warms up
-        return [asyncio.run(measure(server, address, n, seconds)) for n in SESSIONS]
-    finally:
-        server.terminate()
-        server.wait(30)
+    command = [sys.executable, "-c", SERVER]
+    # Its pipes are closed at the end, and it is waited for.
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as server:
+        assert server.stdout is not None
+        try:
+            address = server.stdout.readline().strip()
+            asyncio.run(measure(server, address, 1, 2.0))  # warms up
+            return [asyncio.run(measure(server, address, n, seconds)) for n in SESSIONS]
+        finally:
+            server.terminate()
+
+
+def percentiles(times: np.ndarray[Any, Any]) -> tuple[float, float]:
+    """Median and 99th percentile of seconds, in ms.
+
+    They are infinite without times: a server that is far behind has answered no message.
+    """
+    if not len(times):
+        return float("inf"), float("inf")
+    median, late = np.percentile(1000 * times, [50, 99])
+    return float(median), float(late)
 
 
 def figures() -> dict[str, float]:
@@ -181,9 +193,9 @@ def figures() -> dict[str, float]:
     for one in results():
         subject = counted(one.sessions, "session")
         for label, times in (("first note", one.first), ("next notes", one.ahead)):
-            median, late = np.percentile(1000 * times, [50, 99])
-            table[f"{subject}: {label}, median, ms"] = float(median)
-            table[f"{subject}: {label}, 99th percentile, ms"] = float(late)
+            median, late = percentiles(times)
+            table[f"{subject}: {label}, median, ms"] = median
+            table[f"{subject}: {label}, 99th percentile, ms"] = late
         table[f"{subject}: notes per second and session"] = one.rate
         table[f"{subject}: notes"] = one.notes
         table[f"{subject}: late notes"] = one.late
@@ -197,7 +209,7 @@ def show(found: list[Measured]) -> None:
     print("\nsessions  notes/s each  first note p50  p99    next notes p50  p99    late", end="")
     print("         ms of a core for a note  sessions that a core carries")
     for one in found:
-        first, ahead = (np.percentile(1000 * x, [50, 99]) for x in (one.first, one.ahead))
+        first, ahead = map(percentiles, (one.first, one.ahead))
         print(
             f"{one.sessions:8}  {one.rate:12.1f}  {first[0]:11.0f} ms {first[1]:5.0f} ms"
             f"  {ahead[0]:11.0f} ms {ahead[1]:5.0f} ms  {one.late:4} of {one.notes:5}"

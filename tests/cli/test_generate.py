@@ -201,6 +201,33 @@ def test_each_piece_of_a_batch_records_its_seed(
     assert text_of(tmp_path / "a-2.mid").endswith("seed 3, piece 2 of 2")
 
 
+def test_several_prompts_are_continued_in_files_of_their_own(
+    model: Path, song: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    short, out = tmp_path / "short.mid", tmp_path / "out.mid"
+    write_midi(read_midi(song, ALL)[:10], short)
+    prompts = ["--prompt", str(song), "--prompt", str(short)]
+    argv = ["generate", str(model), "-o", str(out), "--notes", "9", "--seed", "3"]
+    assert main([*argv, *prompts, "--batch", "2"]) == 0
+    said = capsys.readouterr().out
+    for k, count in ((1, 73), (2, 73), (3, 10), (4, 10)):
+        assert f"out-{k}.mid: {count} notes of the prompt, 9 new notes" in said
+        assert text_of(tmp_path / f"out-{k}.mid").endswith(f"seed 3, piece {k} of 4")
+        before = read_midi(song, ALL)[:count]
+        assert read_midi(tmp_path / f"out-{k}.mid", ALL).pitch[: count - 3].tolist() == (
+            before.pitch[: count - 3].tolist()
+        )
+    assert not out.exists()
+    # The first is the one alone; no prompt is replaced.
+    alone = tmp_path / "alone.mid"
+    assert main([*argv[:3], str(alone), *argv[4:], "--prompt", str(song)]) == 0
+    assert read_midi(alone, ALL) == read_midi(tmp_path / "out-1.mid", ALL)
+    capsys.readouterr()
+    taken = ["--prompt", str(tmp_path / "out-2.mid"), "--prompt", str(song), "--overwrite"]
+    assert main([*argv, *taken]) == 1
+    assert f"the output is the prompt, {tmp_path / 'out-2.mid'}" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("silence", [0.5, 3.25])
 def test_only_silence_is_trimmed_from_a_prompted_piece(
     silence: float,

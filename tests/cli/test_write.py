@@ -152,6 +152,7 @@ def test_mistakes_are_explained(
         (["--gap", "1", "2"], "no MIDI file is given", 1),
         ([str(model), str(song), "a.mid", "--gap", "1", "2"], "3 names are given", 1),
         ([str(model), "missing.mid", "--gap", "1", "2"], "no such MIDI file: missing.mid", 1),
+        ([str(model), str(song), "--gap", "1", "2", "--given", "key=C"], "no field 'key'", 1),
         ([str(model), str(song), "--gap", "1"], "--gap", 2),
         ([str(model), str(song), "--gap", "1", "2", "--seconds", "3"], "unknown option", 2),
     ]

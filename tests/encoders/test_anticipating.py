@@ -330,3 +330,15 @@ def test_given_notes_do_not_end_a_piece() -> None:
         pieces=strategies.notes(longest_rest=1.9, max_notes=8),
         examples=10,
     )
+
+
+@given(strategies.notes(max_notes=12, longest_rest=4.0, pitches=(120, 127)), st.integers(0, 2**16))
+@settings(deadline=None, max_examples=30)
+def test_rows_with_given_notes_are_scored(piece: Notes, seed: int) -> None:
+    """No class of a row that is scored is excluded, and given rows, of any order, are allowed."""
+    encoder = PARTS
+    mask = np.random.default_rng(seed).random(len(piece)) < 0.5
+    rows = encoder.encode_given(with_tracks(piece), mask)
+    scores = nats_per_row(untrained(encoder), encoder, [rows])
+    assert len(scores.nats["0"]) == (rows[:, ORIGIN] == 0).sum()
+    assert np.isfinite(scores.nats["0"]).all()

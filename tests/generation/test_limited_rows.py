@@ -127,14 +127,14 @@ def test_fixed_fields_are_checked_against_the_row_before(order: tuple[str, ...])
     for pitch in (0, 30, 60):
         for _ in range(20):
             made.restore(before)
-            made._noise.at += 100
+            made._noise.at = [n + 100 for n in made._noise.at]
             (row,) = made.next(pitch=pitch)
             assert row[0] == pitch
             assert row[1] > 0
     steps = []
     for k in range(40):
         made.restore(before)
-        made._noise.at = k
+        made._noise.at = [k]
         (row,) = made.next(pitch=61)
         steps.append(row[1])
     assert 0 in steps
@@ -187,7 +187,7 @@ def test_a_sampler_sees_excluded_classes_as_impossible() -> None:
     snapshot = made.snapshot()
     for k in range(20):
         made.restore(snapshot)
-        made._noise.at = k
+        made._noise.at = [k]
         made.next()
     assert len(seen) > 5
     assert set(seen) == {0.0}

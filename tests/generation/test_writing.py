@@ -19,6 +19,7 @@ from notelstm.bundle import Bundle
 from notelstm.encoders import AnticipatingEncoder, LogTimeEncoder
 from notelstm.errors import ConfigError, DataError
 from notelstm.generation import Session
+from notelstm.generation.rows import RowSampler
 from notelstm.generation.writing import (
     WritingTask,
     accompany,
@@ -27,6 +28,7 @@ from notelstm.generation.writing import (
     vary,
     write_batch,
 )
+from notelstm.labels import Label, LabelMap
 from notelstm.midi import ReadPolicy, read_midi, write_midi
 from notelstm.models import NoteLSTM
 from notelstm.notes import Notes, TempoMap
@@ -44,10 +46,17 @@ COLUMNS = ("start", "end", "pitch", "velocity", "program", "drum", "track")
 
 
 def bundle(
-    parts: PartMap | None = None, *, busy: float = 0.0, seconds: float = 2.0, cell: float = 0.01
+    parts: PartMap | None = None,
+    *,
+    busy: float = 0.0,
+    seconds: float = 2.0,
+    cell: float = 0.01,
+    conditions: LabelMap | None = None,
 ) -> Bundle:
     """A tiny untrained model; the more `busy`, the shorter are its steps."""
-    inner = LogTimeEncoder(exact=True, cell=cell, linear=seconds, parts=parts)
+    inner = LogTimeEncoder(
+        exact=True, cell=cell, linear=seconds, parts=parts, conditions=conditions
+    )
     encoder = AnticipatingEncoder(inner=inner, seconds=seconds)
     torch.manual_seed(0)
     order = ("step", "instrument", "pitch", "duration", "velocity")
@@ -243,6 +252,24 @@ def test_notes_on_a_grid_are_written_on_it() -> None:
         np.testing.assert_allclose(lines, np.rint(lines), atol=1e-6)
 
 
+def test_labels_are_those_of_the_piece_or_given() -> None:
+    styles = LabelMap(labels=(Label(name="style", values=("jazz", "rock")),))
+    model = bundle(busy=0.6, conditions=styles)
+    jazz, rock = (replace(PLAYED, labels={"style": style}) for style in ("jazz", "rock"))
+    made = [
+        vary(model, jazz, 6, 10, seed=1),
+        vary(model, PLAYED, 6, 10, seed=1, given={"style": "jazz"}),
+        vary(model, rock, 6, 10, seed=1),
+        vary(model, PLAYED, 6, 10, seed=1),
+    ]
+    assert made[0] == made[1]
+    assert made[0].labels == {"style": "jazz"}
+    assert len({piece.pitch.tobytes() for piece in made}) == 3
+    tasks = [WritingTask(notes=n, start=6, end=10, replace=True) for n in (jazz, PLAYED)]
+    batch = write_batch(model, tasks, seed=[1, 1], given=[None, {"style": "rock"}])
+    assert [written.notes for written in batch] == [made[0], made[2]]
+
+
 def test_processors_and_samplers_apply() -> None:
     known = PLAYED[(PLAYED.start < 6) | (PLAYED.start >= 10)]
     scale = Scale(name="D dorian")
@@ -273,6 +300,26 @@ def test_a_batch_of_tasks_is_each_task_alone() -> None:
             assert alone.notes == made[i].notes
             assert (alone.new == made[i].new).all()
             assert made[i].new.sum() <= 9
+
+
+def test_a_repeated_task_is_read_and_sampled_as_one_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sizes: list[int] = []
+    call = RowSampler.__call__
+
+    def counted_call(sample: RowSampler, *arguments: Any) -> Any:
+        sizes.append(len(sample.sequences))
+        return call(sample, *arguments)
+
+    monkeypatch.setattr(RowSampler, "__call__", counted_call)
+    task = WritingTask(notes=PLAYED, start=6, end=8, replace=True)
+    made = write_batch(PIANO, [task] * 3, seed=[1, 2, 3])
+    assert set(sizes) == {3}
+    assert [w.notes for w in made] == [vary(PIANO, PLAYED, 6, 8, seed=seed) for seed in (1, 2, 3)]
+    sizes.clear()
+    write_batch(PIANO, [task] * 3, temperature=[None, 1.2, None])
+    assert set(sizes) == {1, 2}
 
 
 def test_best_of_compares_the_new_notes_alone() -> None:

@@ -217,6 +217,15 @@ def test_the_parts_of_a_wrapped_encoder_are_fitted() -> None:
     assert encoder.seconds == ENCODER.seconds
 
 
+def test_other_parts_replace_the_four_voices() -> None:
+    band = Notes(start=[0, 0], end=1, pitch=[60, 36], program=[0, 33])
+    assert chorales().fitted([band]) == chorales()
+    for recipe in (chorales().by_parts("family"), with_settings(chorales(), {"parts": "family"})):
+        encoder: Any = recipe.fitted([band]).encoder
+        assert [part.name for part in encoder.parts.parts] == ["Piano", "Bass"]
+        assert encoder.seconds == 5.0
+
+
 class StopAfter(Callback):
     """Ends a run after some steps, as Ctrl-C does."""
 

@@ -327,7 +327,7 @@ def test_undo_and_snapshots_restore_the_passages() -> None:
     for _ in range(5):
         after_undo.next(pitch=60)
     after_undo.undo(5)
-    after_undo._noise.at = 120
+    after_undo._noise.at = [120]
     assert [after_undo.next().tolist() for _ in range(20)] == wanted
 
 

@@ -146,7 +146,7 @@ def test_errors() -> None:
         {"values": ("1", "2", "3"), "edges": (2.0, 1.0)},
     ):
         with pytest.raises(ConfigError):
-            Label(name="x", **bad)  # type: ignore[arg-type]
+            Label(name="x", **bad)
     with pytest.raises(ConfigError, match="name of a field of notes"):
         LogTimeEncoder(conditions=LabelMap(labels=(Label(name="pitch", values=("a",)),)))
 

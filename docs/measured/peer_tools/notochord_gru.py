@@ -26,8 +26,6 @@ from peer_tools.common import (
 
 START, PIANO = 128, 1
 """The pitch of the start token, and the instrument."""
-LENGTH = 128
-"""Events of a training sequence."""
 LAST_CELL = 1000
 """The longest time that the model represents, in cells; it has all of the longer ones."""
 
@@ -139,14 +137,23 @@ def piece_nats(model: Any, notes: Notes) -> Nats:
 
 
 class NotochordGru(Tool):
-    """Notochord with a smaller GRU than its default."""
+    """Notochord with a GRU smaller than its default of 2,048 units.
 
-    name = "notochord"
+    Attributes:
+        embedding: Units of the embeddings.
+        units: Units of the GRU.
+        layers: Hidden layers of the heads. With none, the default, the GRU must have as many
+            units as the embeddings.
+        length: Events of a training sequence.
+    """
+
+    name = "notochord, 640 units"
     imports = "from notochord import Notochord"
     distributions = ("notochord",)
     program = "notochord_gru.py"
     rates = (0.003, 0.001, 0.01)
     batches = (4, 1)
+    embedding, units, layers, length = 256, 640, 1, 128
 
     @override
     def train(
@@ -155,19 +162,20 @@ class NotochordGru(Tool):
         from notochord import Notochord
 
         torch.manual_seed(seed)
-        # Without layers of its heads, the default, the model cannot be evaluated.
-        self.model: Any = Notochord(rnn_hidden=640, mlp_layers=1)
+        self.model: Any = Notochord(
+            emb_size=self.embedding, rnn_hidden=self.units, mlp_layers=self.layers
+        )
         found = [Sequences.of(Events.of(piece)) for piece in pieces]
-        found = [piece for piece in found if len(piece.pitch) > LENGTH]
-        places = np.array([len(piece.pitch) - LENGTH for piece in found], float)
+        found = [piece for piece in found if len(piece.pitch) > self.length]
+        places = np.array([len(piece.pitch) - self.length for piece in found], float)
         rng = np.random.default_rng(seed)
 
         def loss() -> Tensor:
             columns: list[list[NDArray[Any]]] = [[], [], []]
             for number in rng.choice(len(found), size=batch, p=places / places.sum()):
                 piece = found[number]
-                first = rng.integers(len(piece.pitch) - LENGTH + 1)
-                pitch, time, velocity = (column[first : first + LENGTH] for column in piece)
+                first = rng.integers(len(piece.pitch) - self.length + 1)
+                pitch, time, velocity = (column[first : first + self.length] for column in piece)
                 shift = int(rng.integers(-TRANSPOSED, TRANSPOSED + 1))
                 pitch = np.where(pitch < START, (pitch + shift).clip(0, 127), pitch)
                 for column, values in zip(columns, (pitch, time, velocity), strict=True):
@@ -208,3 +216,11 @@ class NotochordGru(Tool):
     @override
     def parameters(self) -> int:
         return count_parameters(self.model)
+
+
+class SmallNotochord(NotochordGru):
+    """The same with fewer units, and with the heads and the sequences of its defaults."""
+
+    name = "notochord, 256 units"
+    batches = (4, 16)
+    embedding, units, layers, length = 256, 256, 0, 64

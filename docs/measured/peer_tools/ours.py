@@ -52,7 +52,7 @@ class _Clock(Callback):
 class RecipeTool(Tool):
     """A recipe of this library."""
 
-    imports = "import notelstm"
+    imports = "from notelstm import generate, write_midi; from notelstm.recipes import expressive"
     distributions = ("notelstm",)
     bundle: Bundle
     _fitted: list[Rows]  # of the residuals of point predictions

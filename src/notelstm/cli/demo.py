@@ -25,17 +25,13 @@ if TYPE_CHECKING:
 
 __all__ = ["demo"]
 
-_SMALL: Final = (
-    "options.hidden_size=256",
-    "options.parts=track",
-    "options.memory_window=256",
-    "sequence_length=64",
-    "batch_size=32",
-)
-"""Settings of the ensemble recipe for the voices of a few chorales and a minute of training."""
+_SMALL: Final = ("given.variants=2", "sequence_length=64", "batch_size=32")
+"""Settings of the recipe of chorales for a minute of training."""
 
 _PROMPT: Final = 48
 _NOTES: Final = 200
+_PER_NOTE: Final = 8
+"""The most notes that are written for each note of a soprano; usually there are three."""
 _SEEDS: Final = 1_000_000
 """Small, so that a seed is easy to type."""
 
@@ -51,9 +47,10 @@ def demo(
 ) -> None:
     """Train on Bach chorales for a minute, then generate music: MIDI files, a picture, a page.
 
-    The model has the four voices as instruments, and generates all of them. The page plays the
-    music in any browser. The pretrained piano model generates as well. Nothing is downloaded.
-    Without the extra `bach` nothing is trained; without `plot` there is no picture.
+    The model has the four voices as instruments. It generates all of them, and the alto, tenor and
+    bass of a soprano. The page plays the music in any browser. The pretrained piano model generates
+    as well. Nothing is downloaded. Without the extra `bach` nothing is trained; without `plot`
+    there is no picture.
 
     Args:
         output: The folder to write to.
@@ -74,13 +71,14 @@ def demo(
         seed = secrets.randbelow(_SEEDS)
     print(f"random seed {seed}: repeat with --seed {seed}")
     check_folder(output, overwrite=overwrite)
-    recipe = chosen_recipe("ensemble", _SMALL, epochs, seed)
+    recipe = chosen_recipe("chorales", _SMALL, epochs, seed)
     bach = _bach(recipe, chorales)
     made: dict[str, Sample] = {}
     models: dict[str, Mapping[str, object]] = {}
     if bach is not None:
         trained = _train(bach, recipe, output, minutes=minutes)
-        made |= _play(trained, bach.voices, "Bach", "a chorale", 0.9, seed)
+        made |= _play(trained, bach.voices[:_PROMPT], "Bach", "a chorale", 0.9, seed)
+        made["bach-harmonised.mid"] = _harmonise(trained, bach.voices, 0.9, seed)
         models["Bach: trained in this demo"] = card_of(trained)["Model"]
     pretrained = load()
     prompt, name = (_prelude(), "a prelude") if bach is None else (bach.keyboard, "a chorale")
@@ -103,7 +101,7 @@ def demo(
 
 
 class _Bach(NamedTuple):
-    """The training pieces, and the beginning of a held-out chorale, for voices and for a piano."""
+    """The training pieces, and a held-out chorale: its voices, and its beginning for a piano."""
 
     corpus: Corpus
     pieces: list[Notes]
@@ -121,7 +119,7 @@ def _bach(recipe: Recipe, chorales: int) -> _Bach | None:
         return None
     pieces = corpus[: chorales + 1]
     voices, keyboard = pieces.pop(), open_corpus("bach", ReadPolicy())[len(pieces)]
-    return _Bach(corpus, pieces, voices[:_PROMPT], keyboard[:_PROMPT])
+    return _Bach(corpus, pieces, voices, keyboard[:_PROMPT])
 
 
 def _train(bach: _Bach, recipe: Recipe, output: Path, *, minutes: float) -> Bundle:
@@ -171,6 +169,23 @@ def _play(
         f"{who.lower()}-continued.mid": continued,
         f"{who.lower()}.mid": Sample(notes=free, title=f"{who}: unconditional"),
     }
+
+
+def _harmonise(bundle: Bundle, voices: Notes, temperature: float, seed: int) -> Sample:
+    """The soprano of a chorale with other voices written under it."""
+    from notelstm.generation import accompany
+
+    others = bundle.encoder.parts.parts[1:]  # type: ignore[attr-defined]
+    soprano = voices if voices.track is None else voices[voices.track == 0]
+    notes = accompany(
+        bundle,
+        soprano,
+        parts=[part.name for part in others],
+        temperature=temperature,
+        seed=seed,
+        num_notes=_PER_NOTE * len(soprano),
+    )
+    return Sample(notes=notes, title="Bach: a soprano, with a new alto, tenor and bass")
 
 
 def _draw(sample: Sample, path: Path) -> bool:

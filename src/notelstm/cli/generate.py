@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Final
@@ -73,7 +74,8 @@ def generate(  # noqa: PLR0913 - each is an option of the command
         end_at: Like --until-end, but the piece ends after about S seconds of new music.
         seed: Random seed: the same seed and options give the same music. It is printed, and kept
             in the MIDI file and on the page.
-        batch: Write N pieces, each with its own random numbers: OUT-1.mid, OUT-2.mid, ...
+        batch: Write N pieces, or N for each prompt, each with its own random numbers: OUT-1.mid,
+            OUT-2.mid, ...
         best_of: Generate N pieces for each one and keep the most likely of them.
         given: A label of the music, such as composer=Chopin, if the model was trained with labels;
             `notelstm inspect MODEL` lists them. Can be repeated.
@@ -92,27 +94,28 @@ def generate(  # noqa: PLR0913 - each is an option of the command
         raise ConfigError(f"--batch {batch} is not 1 to {_MOST_PIECES:,} pieces")
     prompting.check()
     labels = given_labels(given)
-    check_music(output, picture, html, prompting.prompt, "the prompt")
-    files = [
-        numbered(path, number, batch)
-        for path in (output, picture)
-        if path is not None
-        for number in range(1, batch + 1)
-    ]
-    check_outputs([*files, html], overwrite=overwrite)
+    count = batch * max(1, len(prompting.prompt))
+    outputs = [numbered(output, k, count) for k in range(1, count + 1)]
+    for path in outputs:
+        for source in prompting.prompt or (None,):
+            check_music(path, picture, html, source, "the prompt")
+    pictures = [] if picture is None else [numbered(picture, k + 1, count) for k in range(count)]
+    check_outputs([*outputs, *pictures, html], overwrite=overwrite)
     number = None
     if program is not None:
         number = program_number(int(program) if program.isdecimal() else program)
     bundle = load(model)
-    start = prompting.read(reading.policy(bundle.read_policy))
+    prompts = prompting.read(reading.policy(bundle.read_policy))
+    each: Sequence[Notes | None] = prompts or [None]
+    starts = [prompt for prompt in each for _ in range(batch)]
     sampler = steering.sampler_for(bundle)
     seed = secrets.randbelow(SEEDS) if seed is None else seed
     made = generate_batch(
         bundle,
         notes,
-        batch_size=batch,
+        batch_size=count,
         seconds=seconds,
-        prompt=start,
+        prompt=starts,
         sampler=sampler,
         seed=seed,
         best_of=best_of,
@@ -126,34 +129,34 @@ def generate(  # noqa: PLR0913 - each is an option of the command
             where="the pretrained model" if model is None else str(model),
             hint="try another --seed or --temperature, or train it longer",
         )
-    if start is None:
-        made = [_without_silence(new, numbered(output, k, batch)) for k, new in enumerate(made, 1)]
+    if not prompts:
+        made = [_without_silence(new, path) for new, path in zip(made, outputs, strict=True)]
     ending = {"until": "end"} if until_end else {}
     if end_at is not None:
         ending = {"end_at": f"{end_at:g}"}
     drawn = {"seed": seed, **labels, **ending, **steering.changed_settings()}
-    titles = [output.stem if batch == 1 else f"{output.stem} {k}" for k in range(1, batch + 1)]
+    titles = [output.stem if count == 1 else f"{output.stem} {k}" for k in range(1, count + 1)]
     pieces = [
         _piece(new, start, number, title, only_new=prompting.only_new)
-        for new, title in zip(made, titles, strict=True)
+        for new, start, title in zip(made, starts, titles, strict=True)
     ]
     origin = {"model": "pretrained" if model is None else model.name, **drawn}
-    for k, piece in enumerate(pieces, start=1):
-        about = origin if batch == 1 else {**origin, "piece": f"{k} of {batch}"}
+    for k, (piece, path) in enumerate(zip(pieces, outputs, strict=True)):
+        about = origin if count == 1 else {**origin, "piece": f"{k + 1} of {count}"}
         end = _ending(piece) if ending else ""
-        write_music(piece.notes, numbered(output, k, batch), about, _counts(piece), end)
-        if picture is not None:
-            drawing = numbered(picture, k, batch)
-            save_piano_roll(piece.notes, drawing, prompt_notes=piece.prompt_notes)
-            print(f"drew {drawing}")
+        write_music(piece.notes, path, about, _counts(piece), end)
+        if pictures:
+            save_piano_roll(piece.notes, pictures[k], prompt_notes=piece.prompt_notes)
+            print(f"drew {pictures[k]}")
     if html is not None:
         details = {"This music": music_details(drawn), **card_of(bundle)}
         save_page(pieces, html, title=output.stem, details=details)
         print(f"wrote {html}: open it in a browser")
-    if start is not None and made[0].program is None:
-        _print_instrument(pieces[0], start)
+    for k, prompt in enumerate(prompts):
+        if made[k * batch].program is None:
+            _print_instrument(pieces[k * batch], prompt)
     print(
-        f"seed {seed}: --seed {seed} makes {'this piece' if batch == 1 else 'these pieces'} again"
+        f"seed {seed}: --seed {seed} makes {'this piece' if count == 1 else 'these pieces'} again"
     )
 
 

@@ -33,14 +33,15 @@ class Prompting:
     """The music to continue.
 
     Attributes:
-        prompt: A MIDI file to continue; without one, generation is unconditional.
+        prompt: A MIDI file to continue; without one, generation is unconditional. Can be repeated:
+            each is continued in a file of its own, OUT-1.mid, OUT-2.mid, ...
         prompt_notes: Use only the first N notes of the prompt.
         prompt_seconds: Use only the first S seconds of the prompt.
         prompt_bars: Use only the first N bars of the prompt.
         only_new: Write the new notes without the prompt.
     """
 
-    prompt: Annotated[Path | None, shown("FILE")] = None
+    prompt: Annotated[tuple[Path, ...], tyro.conf.UseAppendAction, shown("FILE")] = ()
     prompt_notes: Annotated[int | None, shown("N")] = None
     prompt_seconds: Annotated[float | None, shown("S")] = None
     prompt_bars: Annotated[int | None, shown("N")] = None
@@ -52,28 +53,29 @@ class Prompting:
             value, option = getattr(self, name), f"--{name.replace('_', '-')}"
             if value is None or value is False:
                 continue
-            if self.prompt is None:
+            if not self.prompt:
                 raise ConfigError(
                     f"{option} is given without a prompt", hint="name a MIDI file with --prompt"
                 )
             if not 0 < value < float("inf"):
                 raise ConfigError(f"{option} {value} is not above 0")
 
-    def read(self, policy: ReadPolicy) -> Notes | None:
-        """The part of the prompt that is used, None without a prompt."""
-        if self.prompt is None:
-            return None
-        whole, report = read_midi_with_report(self.prompt, policy)
+    def read(self, policy: ReadPolicy) -> list[Notes]:
+        """The part of each prompt that is used."""
+        return [self._read(path, policy) for path in self.prompt]
+
+    def _read(self, path: Path, policy: ReadPolicy) -> Notes:
+        whole, report = read_midi_with_report(path, policy)
         left_out = left_out_of_file(whole, report)
         if left_out:
-            print(f"{self.prompt}: {left_out}")
+            print(f"{path}: {left_out}")
         used = whole.first(
             notes=self.prompt_notes, seconds=self.prompt_seconds, bars=self.prompt_bars
         )
         if not len(used):
             raise DataError(
                 f"the prompt has no notes before {whole.start[0]:.2f} s",
-                where=str(self.prompt),
+                where=str(path),
                 hint="use more of it with --prompt-seconds or --prompt-bars",
             )
         return used

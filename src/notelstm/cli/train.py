@@ -134,8 +134,7 @@ def train(  # noqa: PLR0913 - each is an option of the command
             hint="give --recipe ensemble",
         )
     chosen = replace(
-        chosen,
-        parts=parts or chosen.parts,
+        chosen if parts is None else chosen.by_parts(parts),
         training=replace(chosen.training, **training),
         read_policy=reading.policy(chosen.read_policy),
     )

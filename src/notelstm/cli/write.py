@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import tyro
 from tyro.conf import arg
 
-from notelstm.cli.generation_options import Steering
+from notelstm.cli.generation_options import Steering, given_labels
 from notelstm.cli.options import Flag, shown
 from notelstm.cli.outputs import check_outputs
 from notelstm.cli.pieces import SEEDS, check_music, numbered, write_music
@@ -18,6 +18,7 @@ from notelstm.errors import ConfigError, counted
 from notelstm.listening import Sample, save_page
 from notelstm.listening.pianoroll import save_piano_roll
 from notelstm.midi import read_midi_with_report
+from notelstm.midi.writing import instrument_labels, instruments_of
 
 if TYPE_CHECKING:
     from notelstm.bundle import Bundle
@@ -41,6 +42,9 @@ def write(  # noqa: PLR0913 - each is an option of the command
     seed: Annotated[int | None, shown("N", "another one each time")] = None,
     batch: Annotated[int, arg(metavar="N")] = 1,
     best_of: Annotated[int, arg(metavar="N")] = 1,
+    given: Annotated[
+        tuple[str, ...], tyro.conf.UseAppendAction, shown("LABEL=TEXT", "the file's, or none")
+    ] = (),
     steering: Annotated[Steering, arg(name="")] = Steering(),  # noqa: B008 - it cannot change
     picture: Annotated[Path | None, shown("FILE")] = None,
     html: Annotated[Path | None, shown("PAGE")] = None,
@@ -69,6 +73,8 @@ def write(  # noqa: PLR0913 - each is an option of the command
             in the MIDI file and on the page.
         batch: Write N pieces, each with its own random numbers: OUT-1.mid, OUT-2.mid, ...
         best_of: Write N pieces for each one and keep the one with the most likely new notes.
+        given: A label of the music, such as composer=Chopin, if the model was trained with labels;
+            `notelstm inspect MODEL` lists them. Can be repeated.
         steering: Sampler, temperature, truncation and constraints.
         picture: Also draw a piano roll, .png or .svg; needs the extra `plot`.
         html: Also write a page, .html, that shows and plays the music in any browser, without and
@@ -87,6 +93,7 @@ def write(  # noqa: PLR0913 - each is an option of the command
         raise ConfigError("--gap and --vary contradict each other", hint="leave one of them out")
     if not 1 <= batch <= _MOST_PIECES:
         raise ConfigError(f"--batch {batch} is not 1 to {_MOST_PIECES:,} pieces")
+    labels = given_labels(given)
     *model, file = what
     check_music(output, picture, html, file, "the file that is read")
     files = [
@@ -104,9 +111,15 @@ def write(  # noqa: PLR0913 - each is an option of the command
     sampler = steering.sampler_for(bundle)
     seed = secrets.randbelow(SEEDS) if seed is None else seed
     made = write_batch(
-        bundle, [task] * batch, num_notes=notes, sampler=sampler, seed=seed, best_of=best_of
+        bundle,
+        [task] * batch,
+        num_notes=notes,
+        sampler=sampler,
+        seed=seed,
+        best_of=best_of,
+        given=labels,
     )
-    drawn = {"seed": seed, **steering.changed_settings()}
+    drawn = {"seed": seed, **labels, **steering.changed_settings()}
     origin = {"model": model[0].name if model else "pretrained", **drawn}
     kept = made[0].notes[~made[0].new]
     print(f"{counted(len(kept), 'note')} given, {_left_out(piece, kept)}")
@@ -153,9 +166,7 @@ def _counts(written: Written, task: WritingTask) -> str:
     """The new notes of a piece, and their parts, in words."""
     new = written.notes[written.new]
     text = f"{counted(len(new), 'new note')} from {task.start:.1f} to {task.end:.1f} s"
-    names = written.notes.track_names
-    if new.track is None or names is None or not len(new):
-        return text
-    tracks = sorted({(int(k), names[k] if k < len(names) else "") for k in new.track})
-    each = (f"{int((new.track == k).sum())} {name or f'in track {k}'}" for k, name in tracks)
-    return f"{text} ({', '.join(each)})"
+    groups = instruments_of(new, None)
+    labels = instrument_labels(groups)
+    each = (f"{len(one.notes)} {label}" for label, one in zip(labels, groups, strict=True))
+    return f"{text} ({', '.join(each)})" if groups else text

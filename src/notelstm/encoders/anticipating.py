@@ -333,8 +333,8 @@ class AnticipatingEncoder:
 
         Args:
             note: The note, in seconds since the start of the rows, which is the onset of the first
-                of all notes. Where parts are told apart by name or track, its track is the class of
-                its part.
+                of all notes. Where parts differ by name or track, its track is the class of its
+                part.
             clock: The time of the sequence, seconds, at most the onset of the note.
 
         Raises:
@@ -434,6 +434,7 @@ class AnticipatingEncoder:
 
         The rule of the inner encoder holds after a written note. After a given note or a rest, all
         its classes are allowed; the tracker allows only those that follow the latest written note.
+        So are those of a given note, which are known.
         """
         step, name = self._step, field
         inner = cast(_Inner, self.inner)
@@ -442,6 +443,8 @@ class AnticipatingEncoder:
             mask = inner.allowed_classes(field, known, previous)
         if mask is not None:
             free = (previous[ORIGIN.name] == 1) | (previous[step.name] == step.rest)
+            if ORIGIN.name in known:
+                free = free | (known[ORIGIN.name] == 1)
             mask = mask | free[..., None]
         like = previous[step.name][..., None]  # (..., 1), entries of at least -1
         if name == step.name:

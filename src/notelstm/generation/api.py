@@ -22,11 +22,12 @@ from notelstm.generation.batches import (
     per_sequence,
     sampler_of_each,
     seeds_of_each,
+    with_labels,
 )
 from notelstm.generation.rows import Seed
 from notelstm.generation.sequences import Progress, StoppingCriteria, StoppingCriterion, Until
 from notelstm.generation.session import Session
-from notelstm.labels import Given, LabelMap
+from notelstm.labels import Given
 from notelstm.notes import Note, Notes
 from notelstm.protocols import Processor, Sampler
 from notelstm.sampling.masking import check_whole
@@ -258,7 +259,7 @@ def _session(
     for i, (prompt, own) in enumerate(zip(prompts, given, strict=True)):
         if (id(prompt), id(own)) not in entries:
             with in_sequence(i, len(prompts)):
-                found = _with_labels(label_map_of(bundle.encoder), prompt, own or {})
+                found = with_labels(label_map_of(bundle.encoder), prompt, own or {})
                 entries[id(prompt), id(own)] = found
     given = [entries[id(prompt), id(own)] for prompt, own in zip(prompts, given, strict=True)]
     session = Session(
@@ -283,15 +284,6 @@ def _session(
     rows = [read[id(prompt), id(own)] for prompt, own in zip(prompts, given, strict=True)]
     session.feed_each([own for own in rows for _ in range(best_of)])
     return session
-
-
-def _with_labels(labels: LabelMap | None, prompt: Notes | None, given: Given) -> Given:
-    """Given entries as numbers, with the labels of the prompt where they are not given."""
-    if labels is None:
-        return given
-    names = [label.name for label in labels.labels]
-    classes = [0] * len(names) if prompt is None else labels.classes_of(prompt)
-    return {**dict(zip(names, map(float, classes), strict=True)), **labels.entries(given)}
 
 
 def _prompt_rows(bundle: Bundle, prompt: Notes | None, given: Given) -> Rows:

@@ -12,6 +12,7 @@ from notelstm.bundle import Bundle
 from notelstm.errors import ConfigError, DataError, NotelstmError
 from notelstm.fields import Rows
 from notelstm.generation.rows import Seed
+from notelstm.labels import Given, LabelMap
 from notelstm.notes import Notes
 from notelstm.protocols import NoteEncoder, Processor, Sampler
 from notelstm.sampling.masking import check_number, check_whole
@@ -26,6 +27,7 @@ __all__ = [
     "per_sequence",
     "sampler_of_each",
     "seeds_of_each",
+    "with_labels",
 ]
 
 
@@ -180,6 +182,15 @@ def ending_at(
                 found[key] = with_processors(sampler, (EndAt(seconds=start + time),))
         result.append(found[key])
     return result
+
+
+def with_labels(labels: LabelMap | None, piece: Notes | None, given: Given) -> Given:
+    """Given entries as numbers, with the labels of a piece where they are not given."""
+    if labels is None:
+        return given
+    names = [label.name for label in labels.labels]
+    classes = [0] * len(names) if piece is None else labels.classes_of(piece)
+    return {**dict(zip(names, map(float, classes), strict=True)), **labels.entries(given)}
 
 
 def best_of_each(nats: Sequence[float], best_of: int) -> list[int]:

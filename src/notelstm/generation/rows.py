@@ -98,13 +98,13 @@ class BatchNoise:
         self._floats: Final[dict[int, list[list[list[float]]]]] = {}
 
     @property
-    def at(self) -> NDArray[np.int64]:
-        """(B,) the number of the next row of each sequence; it can be set, also to one number."""
-        return np.array(self._at)
+    def at(self) -> tuple[int, ...]:
+        """The number of the next row of each of the B sequences; it can be set."""
+        return tuple(self._at)
 
     @at.setter
-    def at(self, at: NDArray[np.int64] | int) -> None:
-        self._at = np.broadcast_to(at, len(self._at)).tolist()
+    def at(self, at: Sequence[int]) -> None:
+        self._at = list(at)
 
     def _next(self, sequence: int) -> int:
         """Advance a sequence by a row, and return the index of the row in its block."""
@@ -210,7 +210,8 @@ class RowSampler:
         uniforms = values.uniforms(noise)
         entries: dict[str, Any] = values.given(given, self._given) if self._given else {}
         held = self._tensors.full(fixed) if fixed else {}
-        self.nats = np.zeros_like(self.nats)
+        if self._count_nats:
+            self.nats = np.zeros_like(self.nats)
         if self._constraints:
             # Together, before a field in front of them is left without a class.
             for name, entry in held.items():

@@ -60,7 +60,7 @@ class Snapshot:
     Attributes:
         state: The state of the model, and the weights if the session adapts to what it is fed.
         seeds: The noise of each sequence.
-        noise: (B,) the number of the next row of noise of each sequence.
+        noise: The number of the next row of noise of each of the B sequences.
         trackers: The tracker of each sequence.
         identical: Whether all sequences have the same rows.
         fields: The fields of the session.
@@ -69,7 +69,7 @@ class Snapshot:
 
     state: SessionState
     seeds: tuple[Seed, ...]
-    noise: NDArray[np.int64]
+    noise: tuple[int, ...]
     trackers: Sequence[Tracker]
     identical: bool
     fields: tuple[Field, ...]
@@ -562,9 +562,8 @@ class Session:
         numbers = list(forced)
         if forced:
             rows[numbers] = np.stack(list(forced.values()))
-            after = self._noise.at
-            after[numbers] = at[numbers]
-            self._noise.at = after
+            after = enumerate(self._noise.at)
+            self._noise.at = [at[i] if i in forced else number for i, number in after]
         read = rows
         if self._input_transform is not None:
             read = self._input_transform(torch.from_numpy(rows), self._encoder.fields).numpy()
@@ -584,17 +583,19 @@ class Session:
         forced: Mapping[int, Row],
     ) -> Rows:
         """(B, F) rows, of which those of forced sequences are not to be used."""
-        rows: Rows = np.zeros((len(self._sequences), len(self._fields)), dtype=np.float32)
+        each = [{**own, **given} for own in self._given_each]
         single = len(self._row_samplers) == 1
+        if single and not forced and not self._count_nats:
+            # For one sequence, the rest would take half as long as the model.
+            return self._row_samplers[0](context, self._noise, fixed, each)
+        rows: Rows = np.zeros((len(self._sequences), len(self._fields)), dtype=np.float32)
         for sample in self._row_samplers:
             numbers = sample.sequences.numbers
             sampling = [i for i in range(len(numbers)) if numbers[i] not in forced]
             if not sampling:
                 continue
             own = context if single else select(context, numbers)
-            entries = [{**self._given_each[i], **given} for i in numbers]
-            found = sample(own, self._noise, fixed, entries)
-            rows[numbers] = found
+            rows[numbers] = sample(own, self._noise, fixed, [each[i] for i in numbers])
             if self._count_nats:
                 self._nats[[numbers[i] for i in sampling]] += sample.nats[sampling]
         return rows

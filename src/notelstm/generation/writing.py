@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple, TypedDict, Unpack, final
 
@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from notelstm.bundle import Bundle
-from notelstm.encoders import tracker_of
-from notelstm.encoders.rows import part_map_of, snapped, watch_changes
+from notelstm.encoders.rows import label_map_of, part_map_of, snapped, watch_changes
 from notelstm.errors import ConfigError, DataError, counted
 from notelstm.fields import Field, Row, Rows, note_rows
 from notelstm.generation.batches import (
@@ -31,8 +30,10 @@ from notelstm.generation.batches import (
     per_sequence,
     sampler_of_each,
     seeds_of_each,
+    with_labels,
 )
 from notelstm.generation.session import Session
+from notelstm.labels import Given
 from notelstm.notes import Note, Notes
 from notelstm.parts import ONE_PART, Part, PartMap, classes_named
 from notelstm.protocols import AnticipatesNotes, Prediction, Processor, Sampler, SamplingContext
@@ -74,7 +75,7 @@ class WritingSettings(TypedDict, total=False):
     sampler: Sampler | None
     seed: int
     best_of: int
-    given: Mapping[str, float] | None
+    given: Given | None
 
 
 @final
@@ -255,7 +256,7 @@ def write_batch(
     sampler: Sampler | None = None,
     seed: int | Sequence[int] = 0,
     best_of: int = 1,
-    given: Mapping[str, float] | Sequence[Mapping[str, float] | None] | None = None,
+    given: Given | Sequence[Given | None] | None = None,
 ) -> list[Written]:
     """Write several pieces at once.
 
@@ -295,7 +296,7 @@ def writing_steps(
     sampler: Sampler | None = None,
     seed: int | Sequence[int] = 0,
     best_of: int = 1,
-    given: Mapping[str, float] | Sequence[Mapping[str, float] | None] | None = None,
+    given: Given | Sequence[Given | None] | None = None,
 ) -> Generator[None, None, list[Written]]:
     """Write several pieces at once, step by step; the result is that of :func:`write_batch`.
 
@@ -318,16 +319,25 @@ def writing_steps(
     )
     # Consumed, for its warnings.
     deque(watch_changes({id(t.notes): t.notes for t in tasks}.values(), encoder), maxlen=0)
+    # Equal tasks share a plan, and with equal settings a sampler, so that they run as one batch.
+    planned: dict[tuple[object, ...], _Plan] = {}
+    chosen_samplers: dict[tuple[object, ...], Sampler] = {}
     plans, samplers = [], []
     for i, task in enumerate(tasks):
+        most, own_given = each["num_notes"][i], each["given"][i]
+        settings = (each["temperature"][i], each["top_p"][i])
+        key = id(task), most, id(own_given)
         with in_sequence(i, count):
-            plan = _Plan(encoder, task, each["num_notes"][i], each["given"][i] or {})
-            if len(plan.prompt):
-                check_context(bundle, plan.prompt)
-            settings = (each["temperature"][i], each["top_p"][i])
-            (own,) = sampler_of_each(bundle, sampler, [settings], processors)
-            samplers.append(with_processors(own, first=(plan.limit,)))
-        plans.append(plan)
+            if key not in planned:
+                planned[key] = plan = _Plan(encoder, task, most, own_given or {})
+                if len(plan.prompt):
+                    check_context(bundle, plan.prompt)
+            if (*key, *settings) not in chosen_samplers:
+                (own,) = sampler_of_each(bundle, sampler, [settings], processors)
+                own = with_processors(own, first=(planned[key].limit,))
+                chosen_samplers[*key, *settings] = own
+        plans.append(planned[key])
+        samplers.append(chosen_samplers[*key, *settings])
     seeds = seeds_of_each(seed, count, best_of)
     numbers = [i for i in range(count) for _ in range(best_of)]
     session = Session(
@@ -342,9 +352,10 @@ def writing_steps(
         count_nats=best_of > 1,
     )
     prompts = [plans[i].prompt for i in numbers]
-    # A single prompt is read in parts; several are read whole, each only once.
-    size = _ROWS_AT_ONCE if len(plans) == 1 else max(map(len, prompts), default=0) or 1
-    for first in range(0, max(map(len, prompts)), size):
+    # A prompt of all sequences is read in parts; different ones are read whole, each only once.
+    longest = max(map(len, prompts))
+    size = _ROWS_AT_ONCE if len(planned) == 1 else max(1, longest)
+    for first in range(0, longest, size):
         parts = {id(rows): rows[first : first + size] for rows in prompts}
         session.feed_each([parts[id(rows)] for rows in prompts])
         yield
@@ -399,7 +410,7 @@ class _Plan:
         encoder: AnticipatesNotes,
         task: WritingTask,
         num_notes: int | None,
-        conditions: Mapping[str, float],
+        conditions: Given,
     ) -> None:
         if num_notes is not None:
             check_whole("num_notes", num_notes)
@@ -421,10 +432,9 @@ class _Plan:
         self._kept_classes: Final = classes[kept]
         self._zero: Final = self._first_time()
         self.end: Final = task.end - self._zero
-        self._tracker: Final = tracker_of(encoder)
         given = snapped(encoder, self._moved(task.notes[kept & ~written]))
         prompt = snapped(encoder, self._moved(task.notes[written]))
-        self.conditions: Final = {**self._own_conditions(), **conditions}
+        self.conditions: Final = with_labels(label_map_of(encoder), task.notes, conditions)
         ready = self._read_prompt(prompt, given)
         given = given[ready:]
         given_classes = _classes(self._part_map, given)
@@ -464,14 +474,6 @@ class _Plan:
     def _together(self) -> float:
         """The greatest distance of two onsets that an encoder can round to one, seconds."""
         return self._cell / 2 + _ROUNDED
-
-    def _own_conditions(self) -> dict[str, float]:
-        """The entries of given fields that the piece has, but those of single rows."""
-        fields, own = self.encoder.fields, self._tracker.given()
-        rows = self.encoder.encode(self._moved(self._kept)[:1])
-        names = [f.name for f in fields if f.given and f.name not in own]
-        columns = [field.name for field in fields]
-        return {name: float(rows[0, columns.index(name)]) for name in names if len(rows)}
 
     def _with_conditions(self, rows: Rows) -> Rows:
         for column, field in enumerate(self.encoder.fields):
@@ -538,7 +540,11 @@ class _Plan:
         piece = self.task.notes
         return Written(
             replace(
-                whole, tempo_map=piece.tempo_map, length=piece.length, truncated=piece.truncated
+                whole,
+                tempo_map=piece.tempo_map,
+                length=piece.length,
+                truncated=piece.truncated,
+                labels=piece.labels,
             ),
             is_new,
         )

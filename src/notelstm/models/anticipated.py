@@ -118,7 +118,7 @@ class AnticipatingClock(nn.Module):
 
         The given note to come of a pitch is the next one of its group.
         """
-        heard = self.clock.groups(Sounding(*sounding[:2]), instrument)
+        begun = self.clock.groups(Sounding(*sounding[:2]), instrument)
         if self.instrument is None:
             return [sounding]
         shape = *sounding.left.shape[:-1], self.clock.instruments, self.pitches
@@ -133,7 +133,7 @@ class AnticipatingClock(nn.Module):
         longest = torch.where(coming == first.unsqueeze(-2), length, 0).amax(-2)
         longest = torch.where(first < LONGEST, longest, 0)
         pairs = [(first, longest), *same]
-        return [Anticipated(*s, *pair) for s, pair in zip(heard, pairs, strict=True)]
+        return [Anticipated(*s, *pair) for s, pair in zip(begun, pairs, strict=True)]
 
     def wait(self, step: Tensor) -> Tensor:
         """(...) thousandths of (...) entries of the step."""

@@ -164,7 +164,10 @@ class NoteLSTM(nn.Module):
         feature_size = 2 * embedding_dim  # S; larger ones do not pay for their time
         self.clock: SoundingClock | AnticipatingClock | None = None
         if sounding_features:
-            self.clock = AnticipatingClock.of(fields) or SoundingClock.of(fields)
+            given = any(field.role == "origin" for field in fields)
+            self.clock = (AnticipatingClock.of(fields) if given else None) or SoundingClock.of(
+                fields
+            )
         self.sounding_layers: nn.ModuleDict = nn.ModuleDict()
         input_size, context_size = embedding_dim * len(self.fields), hidden_size
         if self.clock is not None:

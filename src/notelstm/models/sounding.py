@@ -33,7 +33,10 @@ __all__ = [
     "NumpySounding",
     "Sounding",
     "SoundingClock",
+    "coming_features",
     "sounding_features",
+    "times_of",
+    "times_of_rows",
 ]
 
 LONGEST: Final = 60_000

@@ -297,9 +297,7 @@ class Engine:
         tracker = state.trackers[0]
         last = float(tracker.latest(1)[0][0]) if tracker.num_notes else 0.0
         return Continuation(
-            snapshot=dataclasses.replace(
-                state, seeds=(Seed(seed),), noise=np.zeros(1, dtype=np.int64)
-            ),
+            snapshot=dataclasses.replace(state, seeds=(Seed(seed),), noise=(0,)),
             sampler=sampler,
             zero=(played[-1].start if played else 0.0) - last,
             first=tracker.num_notes,

@@ -17,7 +17,14 @@ from notelstm.errors import FieldError, ShapeError
 from notelstm.fields import Field, Interval, Mask
 from notelstm.protocols import Allowed, Prediction
 
-__all__ = ["Categorical", "NumpyCategorical", "NumpyPrediction", "check_target", "sample_class"]
+__all__ = [
+    "Categorical",
+    "NumpyCategorical",
+    "NumpyPrediction",
+    "check_target",
+    "in_numpy",
+    "sample_class",
+]
 
 
 def check_target(target: Tensor, shape: Sequence[int]) -> None:
@@ -255,6 +262,16 @@ class NumpyCategorical(NamedTuple):
         """The same prediction as tensors, which share its memory."""
         weights = None if self.weights is None else torch.from_numpy(self.weights)[None]
         return Categorical(torch.from_numpy(self.logits)[None], weights)
+
+
+def in_numpy(prediction: Prediction, field: Field) -> NumpyCategorical | None:
+    """A prediction of classes of one sequence in numpy, which samples faster; None for others."""
+    if not isinstance(prediction, Categorical):
+        return None
+    logits, weights = prediction.logits, prediction.weights
+    if logits.shape != (1, field.classes) or logits.dtype != torch.float32:
+        return None
+    return NumpyCategorical(logits.numpy()[0], None if weights is None else weights.numpy()[0])
 
 
 def _sampled(cdf: NDArray[np.float64], total: float, noise: float) -> int:

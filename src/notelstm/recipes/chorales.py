@@ -31,7 +31,8 @@ def chorales(
     """The recipe for four-part chorales, which writes the voices that are missing.
 
     A note is predicted as step, voice, pitch, velocity and duration, in this order. In most of the
-    training pieces some voices are given, in others spans of time, and in some nothing.
+    training pieces some voices are given, in others spans of time, and in some nothing. With the
+    setting `parts`, the parts are those of the training pieces and not the four voices.
 
     Args:
         hidden_size: Units of the LSTM.
@@ -58,6 +59,7 @@ def chorales(
         encoder=AnticipatingEncoder(inner=inner, seconds=seconds),
         model=ModelSpec(model.factory, {**model.settings, **settings}),
         read_policy=ReadPolicy(tracks="all"),
+        parts="name",
         given=GivenMixture(nothing=0.15, spans=0.25, parts=0.55, notes=0.05, gap=(1.0, 15.0)),
         transforms=(Transpose(low=-5, high=6),),
         batch_size=32,

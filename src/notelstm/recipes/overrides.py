@@ -177,7 +177,9 @@ def with_settings(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
             changes[key] = checked(key, known[key], value)
     if "batch_size" in changes:
         changes.setdefault("min_steps_per_epoch", 0)
-    return dataclasses.replace(recipe, **changes)
+    changed = dataclasses.replace(recipe, **changes)
+    parts = changes.get("parts")
+    return changed if parts is None or "encoder" in changes else changed.by_parts(parts)
 
 
 def _table(key: str, value: object) -> Mapping[str, Any]:

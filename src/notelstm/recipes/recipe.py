@@ -252,6 +252,21 @@ class Recipe:
         """The recipe with an encoder that has a part map or a label map."""
         return replace(self, encoder=_with_settings(self.encoder, maps))
 
+    def by_parts(self, parts: PartsBy) -> Recipe:
+        """The recipe for the instruments of its training pieces, told apart by a property.
+
+        A part map that the encoder has, such as that of four voices, is left out.
+
+        Args:
+            parts: The property: see
+                :meth:`PartMap.from_pieces <notelstm.parts.PartMap.from_pieces>`.
+
+        Raises:
+            ConfigError: If the encoder has no instruments.
+        """
+        recipe = replace(self, parts=parts)
+        return replace(recipe, encoder=_with_settings(recipe.encoder, {"parts": None}))
+
     def fitted(self, pieces: Iterable[Notes], *, init_from: Bundle | None = None) -> Recipe:
         """The recipe with an encoder for the instruments and labels of the training pieces.
 

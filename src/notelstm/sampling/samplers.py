@@ -15,7 +15,8 @@ from typing_extensions import override
 
 from notelstm.errors import ConfigError, FieldError, ShapeError
 from notelstm.fields import Field
-from notelstm.predictions import Categorical, NumpyCategorical, NumpyPrediction
+from notelstm.predictions import NumpyPrediction
+from notelstm.predictions.categorical import in_numpy
 from notelstm.protocols import Prediction, Processor, Sampler, SamplingContext
 from notelstm.sampling.masking import as_processors
 from notelstm.sampling.processors import Temperature, TopP
@@ -135,7 +136,7 @@ class _ProcessingSampler(abc.ABC):
         before = prediction.as_tensors()
         after = self._processed(field, before, [context_of(known)])
         if after is not before:
-            numpy = _in_numpy(after, field)
+            numpy = in_numpy(after, field)
             if numpy is None:
                 uniforms = torch.tensor([noise], dtype=torch.float64)
                 return float(check_chosen(self._choose(after, uniforms), field, 1))
@@ -198,16 +199,6 @@ class Weighted(_ProcessingSampler):
     @override
     def _choose(self, prediction: Any, noise: Any) -> Any:
         return prediction.sample_weighted(noise)
-
-
-def _in_numpy(prediction: Prediction, field: Field) -> NumpyCategorical | None:
-    """A prediction of classes of one sequence in numpy, which samples faster; None for others."""
-    if not isinstance(prediction, Categorical):
-        return None
-    logits, weights = prediction.logits, prediction.weights
-    if logits.shape != (1, field.classes) or logits.dtype != torch.float32:
-        return None
-    return NumpyCategorical(logits.numpy()[0], None if weights is None else weights.numpy()[0])
 
 
 def with_processors(

@@ -21,7 +21,7 @@ from notelstm.testing.clauses import for_all, require, run
 from notelstm.testing.round_trips import EXACT, instruments
 from notelstm.tracker import Tone
 
-__all__ = ["check_anticipating_encoder"]
+__all__ = ["GivenTrip", "check_anticipating_encoder"]
 
 _NAME = "check_anticipating_encoder"
 

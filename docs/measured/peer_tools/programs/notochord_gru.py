@@ -19,13 +19,13 @@ for path in Path(sys.argv[1]).rglob("*.mid*"):
             velocity.append(float(message.velocity if message.type == "note_on" else 0))
             passed = 0.0
     pieces.append((torch.tensor(pitch), torch.tensor(time), torch.tensor(velocity)))
-model = Notochord(rnn_hidden=640, mlp_layers=1)
+model = Notochord(emb_size=256, rnn_hidden=256)
 optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
 for _ in range(int(sys.argv[3])):
     windows = []
     for piece in random.choices(pieces, k=4):
-        first = random.randrange(len(piece[0]) - 128)
-        windows.append([column[first : first + 128] for column in piece])
+        first = random.randrange(len(piece[0]) - 64)
+        windows.append([column[first : first + 64] for column in piece])
     pitch, time, velocity = (torch.stack(column) for column in zip(*windows, strict=True))
     result = model((pitch < 128).long(), pitch, time, velocity, torch.zeros_like(pitch))
     parts = ("instrument", "pitch", "time", "velocity", "end")
