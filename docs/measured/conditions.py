@@ -6,7 +6,8 @@ trains a small model of the ends and composers of MAESTRO's shorter pieces, and 
 and tempos of the Groove MIDI Dataset, scores both on the validation pieces of these corpora, and
 writes the figures to ``conditions.json`` beside this script and the tables to ``conditions.md``. It
 takes some minutes on one core. ``--piano MODEL`` measures a model of ends and composers that is
-already trained on MAESTRO. ``--table`` rewrites the tables without measuring, and ``--quick``
+already trained on MAESTRO. Corpora that are already in the file are not measured again, so an
+interrupted run can be continued. ``--table`` rewrites the tables without measuring, and ``--quick``
 trains on a few pieces, to try the script.
 """
 
@@ -95,13 +96,15 @@ def trained(recipe: Recipe, pieces: Sequence[Notes]) -> tuple[Bundle, dict[str, 
 
 
 def with_other(label: str) -> Callable[[Sequence[Notes], Bundle], list[Notes]]:
-    """Pieces with the value of the label of another piece, which differs."""
+    """Pieces with another value of the label, one that the model was trained with."""
 
     def changed(pieces: Sequence[Notes], bundle: Bundle) -> list[Notes]:
-        rng, known = np.random.default_rng(0), [piece.labels[label] for piece in pieces]
-        found = []
+        rng, label_map, found = np.random.default_rng(0), label_map_of(bundle.encoder), []
+        assert label_map is not None
+        known = next(one for one in label_map.labels if one.name == label)
         for piece in pieces:
-            others = [value for value in known if value != piece.labels[label]]
+            own = known.class_of(piece.labels[label])
+            others = [value for value in known.values if known.class_of(value) != own]
             value = others[int(rng.integers(len(others)))]
             found.append(replace(piece, labels={**piece.labels, label: value}))
         return found
@@ -215,10 +218,10 @@ def endings(bundle: Bundle, pieces: Sequence[Notes], constant: float) -> dict[st
     }
 
 
-def generated_endings(bundle: Bundle, pieces: Sequence[Notes]) -> dict[str, Any]:
+def generated_endings(bundle: Bundle, pieces: Sequence[Notes], count: int) -> dict[str, Any]:
     """The lengths of pieces that are generated until they end, beside those of real ones."""
-    made = generate_batch(bundle, LONGEST, batch_size=ENDINGS, until="end", seed=0)
-    timed = generate_batch(bundle, batch_size=ENDINGS, end_at=60.0, seed=0)
+    made = generate_batch(bundle, LONGEST, batch_size=count, until="end", seed=0)
+    timed = generate_batch(bundle, batch_size=count, end_at=60.0, seed=0)
     lengths = [len(piece) for piece in made]
     return {
         "pieces": len(made),
@@ -294,7 +297,9 @@ def balanced(y: NDArray[np.int64], found: NDArray[np.int64]) -> float:
     return float(np.mean([(found[y == k] == k).mean() for k in np.unique(y)]))
 
 
-def told_apart(bundle: Bundle, train: Sequence[Notes], held_out: Sequence[Notes]) -> dict[str, Any]:
+def told_apart(
+    bundle: Bundle, train: Sequence[Notes], held_out: Sequence[Notes], samples: int
+) -> dict[str, Any]:
     """How well a classifier of real pieces tells the composers of real pieces and samples."""
     counts = Counter(piece.labels["composer"] for piece in train if len(piece) >= PASSAGE)
     names = sorted(name for name, _ in counts.most_common(COMPOSERS))
@@ -313,9 +318,9 @@ def told_apart(bundle: Bundle, train: Sequence[Notes], held_out: Sequence[Notes]
         found[fold == k] = Classifier(x[fold != k], y[fold != k], len(names))(x[fold == k])
     whole = Classifier(x, y, len(names))
     real_x, real_y = table(held_out)
-    given = [{"composer": name} for name in names for _ in range(SAMPLES)]
+    given = [{"composer": name} for name in names for _ in range(samples)]
     made = generate_batch(bundle, PASSAGE, given=given, seed=[*range(len(given))])
-    made_y = np.repeat(np.arange(len(names)), SAMPLES)
+    made_y = np.repeat(np.arange(len(names)), samples)
     made_found = whole(np.stack([features(piece) for piece in made]))
     free = generate_batch(bundle, PASSAGE, batch_size=len(given), seed=1)
     free_found = whole(np.stack([features(piece) for piece in free]))
@@ -331,7 +336,7 @@ def told_apart(bundle: Bundle, train: Sequence[Notes], held_out: Sequence[Notes]
         "real_held_out_pieces": len(real_y),
         "samples": accuracy,
         "samples_two_standard_errors": float(2 * np.sqrt(accuracy * (1 - accuracy) / len(made_y))),
-        "samples_each": SAMPLES,
+        "samples_each": samples,
         "confusion": confusion.tolist(),
         "without_label": np.bincount(free_found, minlength=len(names)).tolist(),
     }
@@ -354,7 +359,7 @@ def maestro(folder: Path, *, quick: bool) -> tuple[list[Notes], list[Notes], lis
         if side in sides and k in short:
             sides[side].append(piece)
     if quick:
-        return sides["train"][:12], sides["validation"][:4], every[:200]
+        return sides["train"][::4], sides["validation"][::4], every[::6]
     return sides["train"], sides["validation"], every
 
 
@@ -368,64 +373,51 @@ def groove(folder: Path, *, quick: bool) -> tuple[list[Notes], list[Notes]]:
             plain = replace(piece, labels=labels, program=None, drum=None, track=None)
             sides[piece.labels["split"]].append(plain)
     held_out = [piece for piece in sides["validation"] if len(piece) > 25]
-    return (sides["train"][:20], held_out[:5]) if quick else (sides["train"], held_out)
+    return (sides["train"][::20], held_out[::10]) if quick else (sides["train"], held_out)
 
 
-def measure(
-    maestro_folder: Path, groove_folder: Path, *, model: Path | None, quick: bool
-) -> dict[str, Any]:
-    """All figures; `model` is one of ends and composers, None to train a small one."""
-    torch.set_num_threads(1)
-    epochs = 1 if quick else 4
-    train, held_out, every = maestro(maestro_folder, quick=quick)
+def measure_maestro(folder: Path, *, model: Path | None, quick: bool) -> dict[str, Any]:
+    """The figures of composers and ends; `model` is one of both, None to train a small one."""
+    train, held_out, every = maestro(folder, quick=quick)
     if model is None:
-        bundle, about = trained(small(("composer",), ends=True, epochs=epochs), train)
+        recipe = small(("composer",), ends=True, epochs=1 if quick else 8)
+        bundle, about = trained(recipe, train)
     else:
         bundle = load(model)
-        card = bundle.data
-        about = {"model": model.name, "pieces": card.pieces, "notes": card.notes}
+        about = {"model": model.name, "pieces": bundle.data.pieces, "notes": bundle.data.notes}
     known = label_map_of(bundle.encoder)
     assert known is not None
     own = [piece for piece in held_out if known.classes_of(piece)[0]]
-    results: dict[str, Any] = {
-        "maestro": {
-            **about,
-            "composer": gains(
-                bundle,
-                own,
-                {"no composer": without("composer"), "another composer": with_other("composer")},
-            ),
-            "endings": endings(bundle, held_out, len(train) / sum(map(len, train))),
-            "generated": generated_endings(bundle, held_out),
-            "told_apart": told_apart(bundle, every, held_out),
-        }
+    changes = {"no composer": without("composer"), "another composer": with_other("composer")}
+    return {
+        **about,
+        "composer": gains(bundle, own, changes),
+        "endings": endings(bundle, held_out, len(train) / sum(map(len, train))),
+        "generated": generated_endings(bundle, held_out, 2 if quick else ENDINGS),
+        "told_apart": told_apart(bundle, every, held_out, 1 if quick else SAMPLES),
     }
-    drums, held_drums = groove(groove_folder, quick=quick)
+
+
+def measure_groove(folder: Path, *, quick: bool) -> dict[str, Any]:
+    """The figures of styles and tempos."""
+    drums, held_out = groove(folder, quick=quick)
     # A transposed drum is another drum.
     recipe = replace(
-        small(("style", "bpm"), ends=False, epochs=epochs),
+        small(("style", "bpm"), ends=False, epochs=1 if quick else 6),
         transforms=(DropLabels(probability=0.2),),
     )
     bundle, about = trained(recipe, drums)
     known = label_map_of(bundle.encoder)
     assert known is not None
-    own = [piece for piece in held_drums if all(known.classes_of(piece))]
-    results["groove"] = {
-        **about,
-        "labels": gains(
-            bundle,
-            own,
-            {
-                "no style": without("style"),
-                "another style": with_other("style"),
-                "no tempo": without("bpm"),
-                "another tempo": with_other("bpm"),
-                "neither": without("style", "bpm"),
-            },
-        ),
+    own = [piece for piece in held_out if all(known.classes_of(piece))]
+    changes = {
+        "no style": without("style"),
+        "another style": with_other("style"),
+        "no tempo": without("bpm"),
+        "another tempo": with_other("bpm"),
+        "neither": without("style", "bpm"),
     }
-    results["cpu_seconds"] = time.process_time()
-    return results
+    return {**about, "labels": gains(bundle, own, changes)}
 
 
 # The tables.
@@ -542,12 +534,20 @@ def main() -> None:
     parser.add_argument("--quick", type=Path, help="write to this folder")
     given = parser.parse_args()
     results_file = RESULTS if given.quick is None else given.quick / RESULTS.name
-    if not given.table:
-        results = measure(
-            given.maestro, given.groove, model=given.piano, quick=given.quick is not None
-        )
-        results_file.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    results = json.loads(results_file.read_text(encoding="utf-8"))
+    results = {}
+    if results_file.exists():
+        results = json.loads(results_file.read_text(encoding="utf-8"))
+    torch.set_num_threads(1)
+    quick = given.quick is not None
+    parts: dict[str, Callable[[], dict[str, Any]]] = {
+        "maestro": lambda: measure_maestro(given.maestro, model=given.piano, quick=quick),
+        "groove": lambda: measure_groove(given.groove, quick=quick),
+    }
+    for name, part in parts.items():
+        # A part that was measured before an interruption is kept.
+        if not given.table and name not in results:
+            results[name] = part()
+            results_file.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     results_file.with_suffix(".md").write_text(tables(results), encoding="utf-8")
 
 
