@@ -423,7 +423,7 @@ def test_the_field_before_a_fixed_one_is_sampled_given_it(batch_size: int) -> No
         sampled = []
         for i in range(2000 // batch_size):
             session.restore(start)
-            session._noise.at = [i]
+            session._noise.at = [i] * batch_size
             sampled.append(session.next(**fixed)[:, column])
         counts = np.bincount(np.concatenate(sampled).astype(int), minlength=len(shares))
         # 99.9 % of chi-square with 3 degrees of freedom lie below 16.3.
