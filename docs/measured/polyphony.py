@@ -9,9 +9,10 @@ the table is scored on the test split once, after its models are trained; a figu
 ``polyphony.json`` beside this script is never measured again. Each model is kept in ``--models`` as
 soon as it is trained, so that an interrupted run can be continued.
 
-``--sets`` names the sets to measure, ``--table`` rewrites the tables without measuring, and
+``--sets`` names the sets to measure, and ``--table`` rewrites the tables without measuring.
 ``--train N`` trains no more than the first N models of each set, 0 for none, and scores the rows of
-those that are trained: the other rows stay open. The first models of all sets come before the second ones, and dynamic evaluation comes last.
+those that are trained: the other rows stay open. The first models of all sets come before the
+second ones, and dynamic evaluation comes last.
 Several runs may measure different sets at the same time.
 """
 
