@@ -9,9 +9,10 @@ the table is scored on the test split once, after its models are trained; a figu
 ``polyphony.json`` beside this script is never measured again. Each model is kept in ``--models`` as
 soon as it is trained, so that an interrupted run can be continued.
 
-``--sets`` names the sets to measure, ``--table`` rewrites the tables without measuring, and
-``--test`` scores the rows whose models are trained, without training others: the other rows stay
-open. The first models of all sets come before the second ones, and dynamic evaluation comes last.
+``--sets`` names the sets to measure, and ``--table`` rewrites the tables without measuring.
+``--train N`` trains no more than the first N models of each set, 0 for none, and scores the rows of
+those that are trained: the other rows stay open. The first models of all sets come before the
+second ones, and dynamic evaluation comes last.
 Several runs may measure different sets at the same time.
 """
 
@@ -73,7 +74,7 @@ SETTINGS: Mapping[str, Setting] = {
     "JSB": Setting(
         file="JSB_Chorales.mat", voices=4, epochs=48, seeds=3, batch_size=8, dropout=0.4
     ),
-    "Piano-midi": Setting(file="Piano_midi.mat", voices=12, epochs=10, dropout=0.4),
+    "Piano-midi": Setting(file="Piano_midi.mat", voices=12, epochs=9, dropout=0.4),
     "Nottingham": Setting(file="Nottingham.mat", voices=9, epochs=7, dropout=0.25),
     "MuseData": Setting(file="MuseData.mat", voices=15, epochs=2, dropout=0.25),
 }
@@ -264,13 +265,13 @@ def adaptation_of(found: dict[str, Any], name: str, *, folder: Path, models: Pat
 
 
 def measure(
-    results: Mapping[str, dict[str, Any]], *, folder: Path, models: Path, partly: bool
+    results: Mapping[str, dict[str, Any]], *, folder: Path, models: Path, most: int
 ) -> None:
-    """Train and score the sets; the results are written after each step."""
+    """Train up to `most` models of each set and score them, and write each result."""
     wanted = [(name, *model) for name in results for model in enumerate(models_of(SETTINGS[name]))]
-    for name, _, (key, seed, copied) in sorted(wanted, key=lambda one: one[1]):
+    for name, number, (key, seed, copied) in sorted(wanted, key=lambda one: one[1]):
         trained = results[name].setdefault("models", {})
-        if key not in trained and not partly:
+        if key not in trained and number < most:
             print(f"{name}: training {key}", flush=True)
             trained[key] = train(name, key, seed, copied=copied, folder=folder, models=models)
             write(name, results[name])
@@ -353,7 +354,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, nargs="?", help="the folder of the .mat files")
     parser.add_argument("--sets", nargs="*", default=list(SETTINGS), choices=list(SETTINGS))
     parser.add_argument("--models", type=Path, default=Path(".cache/polyphony"))
-    parser.add_argument("--test", action="store_true", help="score sets with missing models")
+    parser.add_argument("--train", type=int, default=99, help="models of each set, at most")
     parser.add_argument("--table", action="store_true", help="only rewrite the table")
     arguments = parser.parse_args()
     results = load_results()
@@ -368,7 +369,7 @@ def main() -> None:
         {name: results.get(name, {}) for name in arguments.sets},
         folder=arguments.folder,
         models=arguments.models,
-        partly=arguments.test,
+        most=arguments.train,
     )
 
 
