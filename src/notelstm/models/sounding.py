@@ -34,6 +34,7 @@ __all__ = [
     "Sounding",
     "SoundingClock",
     "coming_features",
+    "running_max",
     "sounding_features",
     "times_of",
     "times_of_rows",
