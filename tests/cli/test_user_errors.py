@@ -127,7 +127,7 @@ TRAIN = {
     "train ten.mid -o x --recipe reference": "no piece has more than 25 rows",
     "train study.mid -o empty": "empty is a folder. Name a file in it",
     "train study.mid -o study.mid/x": "study.mid",
-    "train study.mid -o x --recipe none": "unknown recipe 'none'. Use one of: ensemble, expressive",
+    "train study.mid -o x --recipe none": "unknown recipe 'none'. Use one of: chorales, ensemble",
     "train study.mid -o x --recipe expresive": "'expresive': did you mean 'expressive'?",
     "train study.mid -o x --recipe none.toml": "no such recipe file: none.toml",
     "train study.mid -o x --recipe bad.toml": "the recipe file is not TOML",

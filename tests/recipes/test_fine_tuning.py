@@ -99,8 +99,8 @@ def test_all_recorded_settings_are_used(tmp_path: Path) -> None:
     )
     for field in fields(Recipe):
         own, default = (getattr(r, field.name) for r in (UNLIKE_ANY_DEFAULT, defaults))
-        # Parts need a model with instruments.
-        excepted = ("targets", "stateful", "parts", "unknown_parts")
+        # Parts need a model with instruments, conditions labels, and given notes their encoder.
+        excepted = ("targets", "stateful", "parts", "unknown_parts", "conditions", "given")
         assert own != default or field.name in excepted, field.name
     tuned = trained(UNLIKE_ANY_DEFAULT, tmp_path).recipe(epochs=7, lr_divisor=4)
     wanted = replace(UNLIKE_ANY_DEFAULT.training, epochs=7, learning_rate=0.01, device="auto")

@@ -19,6 +19,7 @@ import notelstm
 from notelstm import Ancestral, Notes, StepDurationEncoder
 from notelstm.bundle import DataCard
 from notelstm.data import Transpose
+from notelstm.encoders import AnticipatingEncoder
 from notelstm.errors import BundleError, ConfigError, DataError, EncodingError
 from notelstm.fields import Field
 from notelstm.midi import midi_bytes
@@ -107,6 +108,8 @@ def test_every_setting_is_in_the_record() -> None:
         "read_policy": {"drums": True},
         "parts": "name",
         "unknown_parts": "other",
+        "conditions": ["composer"],
+        "given": {"variants": 3},
         "training": {"seed": 5},
         "sequence_length": 30,
         "targets": "last",
@@ -121,10 +124,13 @@ def test_every_setting_is_in_the_record() -> None:
     recipe = replace(expressive(), stateful=False)
     for key, value in changes.items():
         start = expressive() if key == "stateful" else recipe
+        if key == "given":
+            start = replace(recipe, encoder=AnticipatingEncoder(inner=recipe.encoder))
         changed = with_settings(start, {key: value}).to_dict()
         different = {name for name in changed if changed[name] != start.to_dict()[name]}
-        # A batch that is given is kept as it is.
-        assert different - {"min_steps_per_epoch"} == {key} - {"min_steps_per_epoch"}
+        # A batch that is given is kept as it is, and labels are dropped at random.
+        implied = {"min_steps_per_epoch", *(["transforms"] if key == "conditions" else [])}
+        assert different - implied == {key} - implied
     assert set(changes) == set(recipe.to_dict())
 
 

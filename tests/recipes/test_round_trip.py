@@ -14,8 +14,9 @@ from hypothesis.strategies import SearchStrategy
 
 from notelstm import plugins
 from notelstm._bundle_format_1 import upgrade
-from notelstm.data import TimeStretch, Transpose, VelocityShift
+from notelstm.data import GivenMixture, TimeStretch, Transpose, VelocityShift
 from notelstm.encoders import (
+    AnticipatingEncoder,
     BeatEncoder,
     LogTimeEncoder,
     PerformanceEventEncoder,
@@ -26,7 +27,7 @@ from notelstm.losses import AllPairs, CompositeLoss, Likelihood, PositivePressur
 from notelstm.midi import policy
 from notelstm.models import NoteLSTM, ThreeHeadLSTM
 from notelstm.parts import PartsBy, Unknown
-from notelstm.protocols import Prediction
+from notelstm.protocols import AnticipatesNotes, Prediction
 from notelstm.recipes import FAULTS, ModelSpec, Recipe, ensemble, expressive, reference
 from notelstm.sampling import (
     Ancestral,
@@ -51,6 +52,11 @@ encoders: SearchStrategy[Any] = st.one_of(
     st.builds(LogTimeEncoder, cell=st.floats(0.005, 0.02), growth=st.floats(1.02, 1.5)),
     st.builds(BeatEncoder),
     st.builds(PerformanceEventEncoder),
+    st.builds(
+        AnticipatingEncoder,
+        inner=st.builds(LogTimeEncoder, exact=st.just(True), ends=st.booleans()),
+        seconds=st.floats(1, 8),
+    ),
 )
 models: SearchStrategy[Any] = st.one_of(
     st.sampled_from([NoteLSTM, ThreeHeadLSTM]),
@@ -146,6 +152,8 @@ PARTS: dict[str, SearchStrategy[Any]] = {
     "read_policy": policies,
     "parts": st.none() | st.sampled_from(get_args(PartsBy)),
     "unknown_parts": st.sampled_from(get_args(Unknown)),
+    "conditions": st.sampled_from([(), ("composer",), ("style", "bpm")]),
+    "given": st.none() | st.builds(GivenMixture, parts=st.floats(0, 1), variants=counts),
     "sequence_length": counts,
     "cross_piece_boundaries": st.booleans(),
     "batch_size": counts,
@@ -160,6 +168,10 @@ PARTS: dict[str, SearchStrategy[Any]] = {
 def recipe_of(settings: dict[str, Any], how: tuple[Any, bool]) -> Recipe:
     if not hasattr(settings["encoder"], "parts"):
         settings = {**settings, "parts": None}
+    if not isinstance(settings["encoder"], LogTimeEncoder | AnticipatingEncoder):
+        settings = {**settings, "conditions": ()}
+    if not isinstance(settings["encoder"], AnticipatesNotes):
+        settings = {**settings, "given": None}
     return Recipe(**settings, targets=how[0], stateful=how[1])
 
 

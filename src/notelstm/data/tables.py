@@ -11,7 +11,7 @@ import csv
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from types import MappingProxyType
 from typing import Final, final
 
@@ -56,8 +56,6 @@ def labels_of_files(
         outermost, slash, _ = name.partition("/")
         if slash:
             labels[FOLDER_LABEL] = outermost
-    if table is None and folder is not None:
-        table = find_table(folder, names)
     if table is not None:
         rows = _read(Path(table), names)
         if names and not rows:
@@ -66,23 +64,33 @@ def labels_of_files(
                 where=str(table),
                 hint=f"give a CSV file with a header and names such as {names[0]!r}",
             )
-        for name, row in rows.items():
-            found[name].update(row)
+    else:
+        rows = {} if folder is None else _found(folder, names)[1]
+    for name, row in rows.items():
+        found[name].update(row)
     return {name: MappingProxyType(labels) for name, labels in found.items() if labels}
 
 
 def find_table(folder: str | os.PathLike[str], names: Sequence[str]) -> Path | None:
     """The CSV file directly in a folder that names the most of some files; None if none does."""
-    most, found = 0, None
+    return _found(folder, names)[0]
+
+
+def _found(
+    folder: str | os.PathLike[str], names: Sequence[str]
+) -> tuple[Path | None, dict[str, dict[str, str]]]:
+    """The table of :func:`find_table`, and the row of each file that it names."""
+    found: Path | None = None
+    most: dict[str, dict[str, str]] = {}
     for path in sorted(Path(folder).glob("*.csv")) if os.path.isdir(folder) else ():
         try:
             rows = _read(path, names) if path.stat().st_size <= _LARGEST else {}
         except (DataError, OSError) as error:
             _log.warning("no labels are read: %s", error)
             continue
-        if len(rows) > most:
-            most, found = len(rows), path
-    return found
+        if len(rows) > len(most):
+            most, found = rows, path
+    return found, most
 
 
 def _read(path: Path, names: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -143,6 +151,9 @@ class _Files:
 
 def _ends(name: str) -> Iterator[tuple[str, ...]]:
     """The folders and the name of a file without its suffix, then without the first folder ..."""
-    path = PurePosixPath(name.strip().replace("\\", "/"))
-    parts = path.with_suffix("").parts if path.name else ()
+    # Paths of pathlib would take most of the time in which a corpus is opened.
+    parts = tuple(part for part in name.strip().replace("\\", "/").split("/") if part.strip("."))
+    if parts:
+        stem, dot, suffix = parts[-1].rpartition(".")
+        parts = (*parts[:-1], stem if stem and dot and suffix else parts[-1])
     return (parts[k:] for k in range(len(parts)))
