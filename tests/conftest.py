@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, NoReturn
@@ -66,8 +66,26 @@ def chrome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
         options.add_argument(f"--{flag}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     running = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    BROWSERS.append(running)
     yield running
     running.quit()
+
+
+BROWSERS: list[Chrome] = []
+"""The browser of this process, if a test has used it."""
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(
+    item: pytest.Item, nextitem: pytest.Item | None
+) -> Generator[None, object, object]:
+    """Close the page after the last test of a file: pages that are left open go on drawing."""
+    result = yield
+    is_last = nextitem is not None and nextitem.path != item.path
+    if is_last and "chrome" in getattr(item, "fixturenames", ()):
+        for browser in BROWSERS:
+            browser.get("about:blank")
+    return result
 
 
 @pytest.fixture

@@ -91,11 +91,12 @@ class AnticipatingEncoder:
 
     Example:
         >>> from notelstm.encoders import LogTimeEncoder
-        >>> encoder = AnticipatingEncoder(inner=LogTimeEncoder(exact=True), seconds=2.0)
+        >>> inner = LogTimeEncoder(exact=True, linear=2.0)
+        >>> encoder = AnticipatingEncoder(inner=inner, seconds=2.0)
         >>> notes = Notes(start=[0, 3, 6], end=[1, 4, 7], pitch=[60, 62, 64])
         >>> rows = encoder.encode_given(notes, [False, True, False])
-        >>> rows[:, 4:].tolist()  # a note, a rest, the given note, two rests, and a note
-        [[0.0, 0.0], [0.0, 0.0], [1.0, 1.0], [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]]
+        >>> rows[:, 4:].tolist()  # a note, a rest, the given note, a rest, and a note
+        [[0.0, 0.0], [0.0, 0.0], [1.0, 1.0], [0.0, 0.0], [0.0, 0.0]]
     """
 
     inner: NoteEncoder
