@@ -114,8 +114,12 @@ def notes(
             piece, program=program, drum=drum.astype(bool), track=track, track_names=names
         )
     if not overlaps:
+        whole = piece
         piece = without_overlaps(piece, shortest=durations[0])
         assume(len(piece) >= min_notes)
+        # Without a note between them, two onsets can be further apart than any two were.
+        rests = np.diff(piece.start, prepend=0.0)
+        assume(len(piece) == len(whole) or bool((rests <= longest_rest).all()))
     return piece
 
 
