@@ -21,7 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 import torch
@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from notelstm.batch import columns
 from notelstm.bundle import Bundle, load
 from notelstm.data import Corpus, DropLabels, MaestroCorpus, Transpose
+from notelstm.encoders import LogTimeEncoder
 from notelstm.encoders.rows import label_map_of, snapped
 from notelstm.evaluation import nats_per_note
 from notelstm.evaluation.nats import contexts
@@ -60,7 +61,7 @@ Vector = NDArray[np.float64]
 def small(conditions: tuple[str, ...], *, ends: bool, epochs: int, seed: int = 0) -> Recipe:
     """The expressive recipe with a small model and no memory."""
     recipe = expressive(memory_window=0)
-    encoder = replace(recipe.encoder, ends=ends)  # type: ignore[type-var]
+    encoder = replace(cast(LogTimeEncoder, recipe.encoder), ends=ends)
     sizes = {"hidden_size": 160, "embedding_dim": 24, "head_size": 96, "dropout": 0.0}
     return with_settings(
         replace(

@@ -173,9 +173,11 @@ def _play(
 
 def _harmonise(bundle: Bundle, voices: Notes, temperature: float, seed: int) -> Sample:
     """The soprano of a chorale with other voices written under it."""
+    from notelstm.encoders.rows import part_map_of
     from notelstm.generation import accompany
 
-    others = bundle.encoder.parts.parts[1:]  # type: ignore[attr-defined]
+    part_map = part_map_of(bundle.encoder)
+    others = () if part_map is None else part_map.parts[1:]
     soprano = voices if voices.track is None else voices[voices.track == 0]
     notes = accompany(
         bundle,
