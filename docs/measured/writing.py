@@ -63,7 +63,7 @@ HELD_OUT: Final = 0.1
 VALIDATION: Final = 6
 """The number of MAESTRO's validation pieces that are scored in training."""
 PIANO_MIXTURE: Final = GivenMixture(
-    nothing=0.35, spans=0.55, parts=0.0, notes=0.1, gap=(1.0, 30.0), span=(5.0, 15.0), variants=2
+    nothing=0.25, spans=0.65, parts=0.0, notes=0.1, gap=(1.0, 12.0), span=(2.0, 8.0), variants=2
 )
 GAPS: Final = (2.0, 4.0, 8.0)
 """Seconds of the gaps that are measured."""
@@ -290,8 +290,8 @@ def voices(bundle: Bundle, pieces: Sequence[Notes], training: Sequence[Notes]) -
     assert parts is not None
     names = [part.name for part in parts.classes]
     column = next(k for k, f in enumerate(encoder.fields) if f.role == "instrument")
-    pitch = [encoder_field.name for encoder_field in encoder.fields].index("pitch")
-    at = bundle.model.field_order.index(encoder.fields[pitch].name)
+    roles = {field.name: field.role for field in encoder.fields}
+    order = [roles[name] for name in bundle.model.field_order]
     scores: dict[str, dict[str, list[Any]]] = {}
     counted = baselines_of(encoder, training)
     for piece in pieces:
@@ -304,11 +304,16 @@ def voices(bundle: Bundle, pieces: Sequence[Notes], training: Sequence[Notes]) -
             note = note_rows(rows, encoder.fields)
             wanted = written & note & (voice > 0)
             nats, right = row_scores(bundle, rows, wanted)
-            found = scores.setdefault(name, {"total": [], "pitch": [], "right": [], "voice": []})
-            found["total"].append(nats.sum(axis=1))
-            found["pitch"].append(nats[:, at])
-            found["right"].append(right)
-            found["voice"].append(voice[wanted])
+            found = scores.setdefault(name, {})
+            columns = {
+                "total": nats.sum(axis=1),
+                "pitch": nats[:, order.index("pitch")],
+                "duration": nats[:, order.index("duration")],
+                "right": right,
+                "voice": voice[wanted],
+            }
+            for figure, values in columns.items():
+                found.setdefault(figure, []).append(values)
         for name, baseline in counted.items():
             found = scores.setdefault(name, {"total": [], "voice": []})
             classes = parts.classes_of(notes)
@@ -541,21 +546,24 @@ def chorale_tables(found: Mapping[str, Any]) -> list[str]:
     """The tables of the model of chorales."""
     by_name = found["voices"]
     names = [name for name in by_name["given"] if name != "all"]
-    head = "| nats per note | alto, tenor and bass | " + " | ".join(names)
-    lines = [f"{head} | pitch alone | right pitches |", "|---" * (len(names) + 4) + "|"]
-    for key, label in ROWS.items():
-        if key not in by_name:
-            continue
-        row = by_name[key]
-        cells = [f"{row[name]['total']:.2f}" for name in ("all", *names)]
-        more = row["all"]
-        cells.append(f"{more['pitch']:.2f}" if "pitch" in more else "")
-        cells.append(f"{more['right']:.1%}" if "right" in more else "")
-        lines.append(f"| {label} | " + " | ".join(cells) + " |")
-    lines += ["", "| right pitches | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
+    lines = ["| pitch and duration, nats per note | alto, tenor and bass | " + " | ".join(names)]
+    lines = [f"{lines[0]} | pitch alone |", "|---" * (len(names) + 3) + "|"]
     for key in ("given", "left"):
-        cells = [f"{by_name[key][name]['right']:.1%}" for name in names]
-        lines.append(f"| {ROWS[key]} | " + " | ".join(cells) + " |")
+        row = by_name[key]
+        cells = [f"{row[n]['pitch'] + row[n]['duration']:.2f}" for n in ("all", *names)]
+        lines.append(f"| {ROWS[key]} | {' | '.join(cells)} | {row['all']['pitch']:.2f} |")
+    lines += ["", f"| right pitches | alto, tenor and bass | {' | '.join(names)} |"]
+    lines += ["|---" * (len(names) + 2) + "|"]
+    for key in ("given", "left"):
+        cells = [f"{by_name[key][name]['right']:.1%}" for name in ("all", *names)]
+        lines.append(f"| {ROWS[key]} | {' | '.join(cells)} |")
+    lines += ["", f"| all fields, nats per note | alto, tenor and bass | {' | '.join(names)} |"]
+    lines += ["|---" * (len(names) + 2) + "|"]
+    for key, label in ROWS.items():
+        # Without given notes, the soprano comes first in a chord, with the time of the others.
+        if key in by_name and key != "left":
+            cells = [f"{by_name[key][name]['total']:.2f}" for name in ("all", *names)]
+            lines.append(f"| {label} | {' | '.join(cells)} |")
     lines += ["", *gap_table(found["gaps"])]
     if "parallels" in found:
         lines += ["", "| in a piece, on average | parallel fifths | parallel octaves | notes |"]

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 from notelstm import tree
 from notelstm.encoders import AnticipatingEncoder, LogTimeEncoder
 from notelstm.fields import Field, Rows, no_row
 from notelstm.models import NoteLSTM, anticipated
-from notelstm.models.anticipated import KEPT, AnticipatingClock
+from notelstm.models.anticipated import KEPT, AnticipatingClock, Begun, IntervalLayer
 from notelstm.models.inference import repeat
 from notelstm.models.memory import Memory
 from notelstm.models.sounding import (
@@ -101,7 +101,7 @@ def test_the_clock_equals_a_list_of_notes(seed: int, parts: bool) -> None:
         wanted = naive(encoder, rows[sequence].numpy())
         for i, times in enumerate(wanted):
             assert [part[sequence, i].tolist() for part in sounding] == times
-    assert all(part.dtype == torch.int32 for part in (*sounding, *tree.flatten(state).values()))
+    assert all(part.dtype == torch.int32 for part in (*sounding, *state.now, state.wait))
 
 
 @given(st.integers(0, 2**32 - 1), st.sets(st.integers(1, 13), max_size=4))
@@ -188,13 +188,16 @@ def test_given_notes_begin_while_time_passes() -> None:
 
 def model_of(encoder: AnticipatingEncoder, **options: Any) -> NoteLSTM:
     torch.manual_seed(0)
-    return NoteLSTM(
+    model = NoteLSTM(
         fields=encoder.fields,
         hidden_size=8,
         embedding_dim=4,
         sounding_features=True,
         **options,
     ).eval()
+    assert model.intervals is not None
+    nn.init.normal_(model.intervals.weight)  # 0 at first
+    return model
 
 
 @pytest.mark.parametrize("order", list(ORDERS))
@@ -303,53 +306,228 @@ def test_a_model_of_plain_rows_grows(head_size: int, memory: int) -> None:
         small.grow_from(large)
 
 
+def merged_by_hand(encoder: AnticipatingEncoder, rows: Rows) -> tuple[list[Rows], list[int]]:
+    """The rows in the order in which they begin, and the number of them after each row."""
+    rest, now, last = encoder.fields[1].rest, 0, 0
+    values = [round(1000 * value) for value in encoder.fields[1].values]
+    classes = np.array(encoder.fields[1].edges[1:-2]) * 1000
+    waiting: list[tuple[int, Rows]] = []
+    found: list[Rows] = []
+    counts = []
+
+    def read(onset: int, row: Rows) -> None:
+        nonlocal last
+        row = row.copy()
+        row[-1] = 0
+        changed = row[-2] == 1 or (row[1] != rest and onset - last != values[int(row[1])])
+        if changed:
+            row[1] = int(np.searchsorted(classes, onset - last, side="right"))
+        found.append(row)
+        last = onset
+
+    for row in rows:
+        if row[-2] == 1:
+            if row[-1] == 0:
+                read(now, row)
+            else:
+                waiting.append((now + round(1000 * float(row[-1])), row))
+        else:
+            now += values[int(row[1])]
+            for onset, note in [note for note in waiting if note[0] <= now]:
+                read(onset, note)
+            waiting = [note for note in waiting if note[0] > now]
+            read(now, row)
+        counts.append(len(found))
+    return found, counts
+
+
+def in_order(rows: Tensor) -> Tensor:
+    """The same with onsets in order, as those of an encoder: 2 s ahead, or 0 at the start."""
+    rows = rows.clone()
+    given = rows[..., -2] == 1
+    at_start = (~given).cumsum(1) == 0
+    rows[..., -1] = torch.where(at_start, 0.0, 2.0) * given
+    return rows
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(deadline=None, max_examples=30)
+def test_given_notes_are_read_when_they_begin(seed: int) -> None:
+    clock, rows = clock_of(PARTS), rows_of(PARTS, 30, seed)
+    rows[0, :3, -2] = 1  # a sequence that begins with given notes
+    rows[0, :3, 1] = 0
+    rows = in_order(rows)
+    merged = clock.merge(rows, clock.initial_state(2))
+    assert merged is not None
+    state: Any = tree.map_tree(lambda t: t.numpy(), clock.initial_state(2))
+    alone: list[list[Rows]] = [[], []]
+    for i in range(30):
+        row = rows[:, i].numpy()
+        for begun in clock.begun(row, state) or [Begun(row, row, np.ones(2, np.bool_), None)]:
+            for sequence in np.flatnonzero(begun.there).tolist():
+                alone[sequence].append(begun.rows[sequence])
+        _, state = clock.after(rows[:, i].numpy(), state)
+    for k in range(2):
+        wanted, counts = merged_by_hand(PARTS, rows[k].numpy())
+        assert merged.latest[k].tolist() == counts
+        assert int(merged.counts[k]) == len(wanted)
+        assert merged.rows[k, : len(wanted)].tolist() == [row.tolist() for row in wanted]
+        assert [row.tolist() for row in alone[k]] == [row.tolist() for row in wanted]
+
+
 @pytest.mark.parametrize("layers", [1, 2])
 @torch.no_grad()
-def test_the_lstm_reads_written_rows_alone(layers: int) -> None:
-    """Given notes are in the features, and do not separate the written notes."""
+def test_the_lstm_reads_given_notes_when_they_begin(layers: int) -> None:
+    """Its outputs are those of the rows in the order of their onsets."""
     model = model_of(ENCODER, field_order=ORDERS["step first"], num_layers=layers)
     for layer in model.sounding_layers.values():
         layer.weight.zero_()  # type: ignore[operator]
-    rows = rows_of(ENCODER, 20, 3)
-    rows[0, :, -2] = 1  # a sequence of given notes alone
-    written = rows[1, :, -2] == 0
+    rows = in_order(rows_of(ENCODER, 20, 3))
     contexts, state = model(rows, model.initial_state(2)[1])
-    plain, last = model(rows[1:, written], model.initial_state(1)[1])
-    found = contexts.hidden[1, written]
-    torch.testing.assert_close(found, plain.hidden[0], atol=1e-6, rtol=0)
-    torch.testing.assert_close(state.lstm.c[1:], last.lstm.c, atol=1e-6, rtol=0)
-    # Between them, the latest output remains; before the first, it is the initial one.
-    first = model.initial_state(1)[0].hidden[0, 0]
-    before = torch.cat([first[None], plain.hidden[0]])[written.cumsum(0)]
-    torch.testing.assert_close(contexts.hidden[1], before, atol=1e-6, rtol=0)
-    torch.testing.assert_close(contexts.hidden[0], first.expand(20, -1), atol=1e-6, rtol=0)
-    assert not state.lstm.c[0].any()
+    bias = cast(nn.Linear, model.sounding_layers["before"]).bias
+    for k in range(2):
+        merged, counts = merged_by_hand(ENCODER, rows[k].numpy())
+        plain = torch.from_numpy(np.array(merged))[None]
+        features = bias.expand(1, len(merged), -1)
+        outputs = model.lstm(model._inputs(plain, features))[0][0]
+        outputs = torch.cat([model.initial_state(1)[0].hidden[0], outputs])
+        torch.testing.assert_close(contexts.hidden[k], outputs[counts], atol=1e-6, rtol=0)
+        torch.testing.assert_close(state.hidden[k], outputs[-1], atol=1e-6, rtol=0)
 
 
 @torch.no_grad()
-def test_the_memory_reads_written_rows_alone() -> None:
-    memory = Memory(ENCODER.fields, ORDERS["step first"], 16)
-    rows = rows_of(ENCODER, 40, 5)
-    rows[0, :3, -2] = 1  # a sequence that begins with given notes
+def test_rows_with_given_notes_cut_anywhere_are_the_same() -> None:
+    model = model_of(PARTS, memory_window=16)
+    rows = rows_of(PARTS, 40, 7)
     rows[1, 10:30, -2] = 1
-    contexts, state = memory(rows, memory.initial_state(2)[1])
-    at, parts = memory.initial_state(2)[1], []
+    rows[1, 10:30, 1] = 0
+    rows = in_order(rows)
+    whole, last = model(rows, model.initial_state(2)[1])
+    state, parts = model.initial_state(2)[1], []
     for a, b in pairwise([0, 2, 11, 25, 26, 40]):
-        part, at = memory(rows[:, a:b], at)
+        part, state = model(rows[:, a:b], state)
         parts.append(part)
     cut = tree.join(parts, axis=1)
+    torch.testing.assert_close(cut.model, whole.model, atol=1e-6, rtol=0)
+    torch.testing.assert_close(cut.memory.features, whole.memory.features)
+    for name, got in tree.flatten(state).items():
+        torch.testing.assert_close(got, tree.flatten(last)[name], atol=1e-6, rtol=0, msg=name)
+
+
+@torch.no_grad()
+def test_the_memory_reads_given_notes_when_they_begin() -> None:
+    """Passages are compared in the order of onsets, and written notes vote with their own steps."""
+    memory, clock = Memory(ENCODER.fields, ORDERS["step first"], 16), clock_of(ENCODER)
+    rows = in_order(rows_of(ENCODER, 40, 5))
+    merged = clock.merge(rows, clock.initial_state(2))
+    assert merged is not None
+    contexts, state = memory.read_merged(merged, memory.initial_state(2)[1])
     for k in range(2):
-        written = rows[k, :, -2] == 0
-        plain, last = memory(rows[k : k + 1, written], memory.initial_state(1)[1])
-        for whole in (contexts, cut):
-            # The places are in no order.
-            found, wanted = (c.weights.sort(-1).values for c in (tree.index(whole, k), plain))
-            torch.testing.assert_close(found[written], wanted[0])
-            torch.testing.assert_close(whole.features[k, written], plain.features[0])
-            latest = written.cumsum(0)[-1] - 1
-            torch.testing.assert_close(whole.features[k, -1], plain.features[0, latest])
-        for name, got in tree.flatten(tree.index(state, slice(k, k + 1))).items():
-            assert torch.equal(got, tree.flatten(last)[name]), name
-            assert torch.equal(tree.flatten(tree.index(at, slice(k, k + 1)))[name], got), name
-    assert not contexts.weights[0, :3].any()
-    assert not contexts.features[0, :3].any()
+        by_hand, counts = merged_by_hand(ENCODER, rows[k].numpy())
+        plain, last = memory(torch.from_numpy(np.array(by_hand))[None], memory.initial_state(1)[1])
+        begun = torch.tensor(counts) > 0
+        at = torch.tensor(counts)[begun] - 1
+        torch.testing.assert_close(contexts.features[k][begun], plain.features[0, at])
+        found, wanted = contexts.weights[k][begun], plain.weights[0, at]
+        torch.testing.assert_close(found.sort(-1).values, wanted.sort(-1).values)
+        assert not contexts.features[k][~begun].any()
+        assert torch.equal(state.scores[k], last.scores[0])
+        assert torch.equal(state.codes[k], last.codes[0])
+        origin, step = memory.layout.columns.index(4), memory.layout.columns.index(1)
+        written = rows[k][rows[k, :, -2] == 0, 1]
+        kept = state.entries[k][state.entries[k, :, origin] == 0, step]
+        assert kept.tolist() == written[-len(kept) :].tolist()
+
+
+@torch.no_grad()
+def test_votes_of_given_notes_are_passed_over() -> None:
+    """After a repeated passage, the first written note among the next ones votes."""
+    memory = Memory(ENCODER.fields, ORDERS["step first"], 16)
+    # Two notes, a given one, and a written one; then the two notes again.
+    notes = [[60, 0, 10, 10, 0, 0], [62, 20, 10, 10, 0, 0], [65, 20, 10, 10, 1, 0]]
+    notes += [[67, 3, 10, 10, 0, 0], *notes[:2]]
+    context, _ = memory(torch.tensor([notes], dtype=torch.float32), memory.initial_state(1)[1])
+    here = tree.index(context, (slice(None), slice(-1, None)))
+    written = {"origin": torch.zeros(1, 1), "offset": torch.zeros(1, 1)}
+    step = memory.votes("step", here, written).log_shares
+    assert int(step.argmax()) == 3
+    known = {**written, "step": torch.full((1, 1), 3.0)}
+    pitch = memory.votes("pitch", here, known).log_shares
+    assert int(pitch.argmax()) == 67
+
+
+def test_onsets_to_come_are_found_among_the_classes_of_a_time() -> None:
+    clock = clock_of(ENCODER)
+    coming = torch.full((2, 128), LONGEST, dtype=torch.int32)
+    coming[0, 60], coming[0, 64], coming[0, 67] = 100, 250, 250
+    sounding = Anticipated(torch.zeros_like(coming), coming, coming, coming)
+    alone = tree.map_tree(lambda t: t.numpy(), sounding)
+    for field in (ENCODER.fields[1], ENCODER.fields[2]):
+        first, other, beyond = clock.aligned(field.name, sounding)[0]
+        at = [int(part.argmax()) for part in (first, other)]
+        for k, seconds in zip(at, (0.1, 0.25), strict=True):
+            assert field.edges[k] <= seconds < field.edges[k + 1]
+        assert first.sum() == other.sum() == 1
+        assert beyond.nonzero().flatten().tolist() == list(range(at[0] + 1, field.classes or 0))
+        assert not clock.aligned(field.name, sounding)[1].any()
+        rows = clock.aligned_rows(field.name, alone)
+        assert rows.tolist() == clock.aligned(field.name, sounding).tolist()
+
+
+def test_features_of_instruments_are_of_their_own_notes() -> None:
+    """The first has a note that begins, the second one that sounds, and a given one to come."""
+    clock = clock_of(PARTS)
+    now = clock.now(clock.initial_state(1))
+    now.left[0, 60], now.since[0, 60] = 500, 0
+    now.left[0, 128 + 60], now.since[0, 128 + 60], now.coming[0, 128 + 62] = 500, 100, 250
+    sounds, begins, soon = clock.aligned("instrument", now)[0].tolist()
+    assert sounds == [1, 1]
+    assert begins == [1, 0]
+    assert soon[0] == 0 < soon[1] < 1
+    rows = clock.aligned_rows("instrument", tree.map_tree(lambda t: t.numpy(), now))
+    assert rows.tolist() == clock.aligned("instrument", now).tolist()
+    later = now.later(torch.tensor([250]))
+    assert clock.aligned("instrument", later)[0, 1].tolist() == [0, 1]
+
+
+@torch.no_grad()
+def test_gates_raise_the_classes_that_end_with_a_given_note() -> None:
+    model = model_of(ENCODER, field_order=ORDERS["step first"])
+    row = torch.tensor([[[60, 0, 10, 10, 1, 0.2]]])
+    context, _ = model(row, model.initial_state(1)[1])
+    known = {f.name: torch.zeros(1, 1) for f in ENCODER.fields}
+    before = {n: model.predict(n, context, known).log_weights() for n in ("step", "duration")}
+    for name in before:
+        cast(nn.Linear, cast(nn.Sequential, model.heads[name])[-1]).bias[-3] = 5.0
+    for name, weights in before.items():
+        after = model.predict(name, context, known).log_weights()
+        assert after is not None
+        assert weights is not None
+        raised = int((after - weights).argmax())
+        field = next(f for f in ENCODER.fields if f.name == name)
+        assert field.edges[raised] <= 0.2 < field.edges[raised + 1]
+
+
+@torch.no_grad()
+def test_intervals_raise_the_pitches_near_a_note_to_come() -> None:
+    """The weights depend on the interval alone, and octaves beyond two are not reached."""
+    layer = IntervalLayer(2, 128)
+    assert not layer.weight.any()
+    times = torch.full((128,), LONGEST, dtype=torch.int32)
+    silence, coming = torch.zeros_like(times), times.clone()
+    coming[[60, 72]] = torch.tensor([500, 1000], dtype=torch.int32)
+    others = Anticipated(silence, times, times, silence)
+    own = Anticipated(silence, times, coming, silence)
+    gates = torch.ones(2 * 5)
+    layer.weight[5 + 3, AROUND // 2 + 2] = 1.0  # of the first note to come, two semitones above
+    logits = layer([others, own], gates)
+    assert logits.nonzero().flatten().tolist() == [58]
+    assert float(logits[58]) == 1
+    assert not layer([own, others], gates).any()
+    gates[5 + 3] = 0
+    assert not layer([others, own], gates).any()
+    layer.weight.fill_(1.0)
+    reached = layer([others, own._replace(coming=times)], torch.ones(10))
+    assert not reached.any()
+    reached = layer([others, own], torch.ones(10)).nonzero().flatten()
+    assert reached.tolist() == list(range(60 - AROUND // 2, 72 + AROUND // 2 + 1))

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from notelstm import tree
 from notelstm.encoders import (
-    AnticipatingEncoder,
     LogTimeEncoder,
     PerformanceEventEncoder,
     StepDurationEncoder,
@@ -403,34 +402,3 @@ def test_a_numpy_memory_with_other_votes_is_caught(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(NumpyMemory, "votes", shifted)
     with pytest.raises(AssertionError, match="numpy_step_predicts_the_same"):
         check_model(model_with_memory(), entry_point=False)
-
-
-@pytest.mark.parametrize("window", [9, 300])
-def test_given_rows_leave_the_votes_and_the_state_as_they_are(window: int) -> None:
-    fields = AnticipatingEncoder(inner=LogTimeEncoder(exact=True)).fields
-    memory = Memory(fields, ORDER, window)
-    rows = few(4, (3, 60), fields)
-    origin = [field.name for field in fields].index("origin")
-    rows[..., origin] = torch.from_numpy(np.random.default_rng(4).random((3, 60)) < 0.4).float()
-    rows[1, 10:40, origin] = 1  # none is written in a whole part of the sequence
-    whole, last = memory(rows, memory.initial_state(3)[1])
-    contexts, state = [], memory.initial_state(3)[1]
-    for part in (slice(0, 12), slice(12, 31), slice(31, 60)):
-        context, state = memory(rows[:, part], state)
-        contexts.append(context)
-    parts = tree.join(contexts, axis=1)
-    for i in range(3):
-        written = rows[i, :, origin] == 0
-        alone, after = memory(rows[i : i + 1, written], memory.initial_state(1)[1])
-        latest = written.long().cumsum(0) - 1
-        begun = latest >= 0
-        for got in (whole, parts):
-            # In no order, and without a vote, a place has no meaning.
-            votes, want = got.weights[i][begun], alone.weights[0, latest[begun]]
-            torch.testing.assert_close(votes.sort(-1).values, want.sort(-1).values)
-            torch.testing.assert_close(got.features[i][begun], alone.features[0, latest[begun]])
-            assert bool((want > 0).any())
-        for got, want in zip(last, after, strict=True):
-            assert torch.equal(got[i : i + 1], want)
-    for got, want in zip(state, last, strict=True):
-        assert torch.equal(got, want)

@@ -1,54 +1,57 @@
-"""Sounding notes with those that are given to a model before they sound, and the times until then.
+"""Notes that are given to a model before they sound: the times until then, and their onsets.
 
 Rows with a column of the role ``origin`` hold given notes some time before their onset: see
-:class:`~notelstm.encoders.AnticipatingEncoder`. A given note sounds from its onset on, as others
-do, and until then a model reads how long it takes until each pitch begins.
+:class:`~notelstm.encoders.AnticipatingEncoder`. Until its onset, a given note is in the features of
+a model, as the time until its pitch begins. From its onset on it sounds as others do, and the LSTM
+and the memory read it there, between the notes that are written before and after: see
+:meth:`AnticipatingClock.merge`. So they read the music in its order, whether or not parts of it are
+given.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple, final
+from typing import Any, Final, NamedTuple, cast, final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
+from typing_extensions import override
 
 from notelstm.fields import Field, Rows
 from notelstm.models.lstm import LSTMState
 from notelstm.models.sounding import (
+    AROUND,
+    FEATURES,
     LONGEST,
     Anticipated,
     Sounding,
     SoundingClock,
+    coming_features,
     running_max,
+    sounding_features,
     times_of,
     times_of_rows,
 )
 
 __all__ = [
+    "ALIGNED",
     "KEPT",
     "AnticipatedState",
     "AnticipatingClock",
     "AnticipatingState",
+    "Begun",
+    "IntervalLayer",
+    "Merged",
 ]
 
 KEPT: Final = 256
 """R, the number of the latest given notes that the state keeps until they begin."""
 
-
-class AnticipatingState(NamedTuple):
-    """The state of a model that reads given notes through its features alone.
-
-    Attributes:
-        lstm: The state of the LSTM after the last written row.
-        sounding: That of the clock after the last row.
-        hidden: (B, H) the output of the LSTM at the last written row.
-    """
-
-    lstm: LSTMState
-    sounding: AnticipatedState
-    hidden: Tensor
+ALIGNED: Final = 3
+"""The number of features of each class in :meth:`AnticipatingClock.aligned`."""
 
 
 class AnticipatedState(NamedTuple):
@@ -58,14 +61,88 @@ class AnticipatedState(NamedTuple):
         now: (B, I P) each.
         wait: (B, R) int32 the time until each of the latest given notes begins, the latest at the
             end; 0 if it has begun, or if there is none.
-        tone: (B, R) int32 the pitch of each, with those of one instrument after another.
-        length: (B, R) int32 the duration of each.
+        rows: (B, R, F) float32 their rows.
     """
 
     now: Anticipated
     wait: Tensor
-    tone: Tensor
-    length: Tensor
+    rows: Tensor
+
+
+class AnticipatingState(NamedTuple):
+    """The state of a model that reads given notes when they begin.
+
+    Attributes:
+        lstm: The state of the LSTM after the latest note that has begun.
+        sounding: That of the clock after the last row.
+        hidden: (B, H) the output of the LSTM at that note.
+    """
+
+    lstm: LSTMState
+    sounding: AnticipatedState
+    hidden: Tensor
+
+
+class Merged(NamedTuple):
+    """Given and written notes that begin at some rows (B, T, F), in the order of their onset.
+
+    Sequence i has ``counts[i]`` of them; the others are anything.
+
+    Attributes:
+        rows: (B, N, F) their rows. The step is from the onset of the note before, given or written,
+            and the offset of given ones is 0.
+        entries: (B, N, F) their rows with the steps that they had, from the last written note.
+        counts: (B,) the number of them.
+        latest: (B, T) the number of those that have begun at each row.
+        place: (B, N) the number of rows read at the last row that is known before each of them,
+            or with it if it is written.
+        passed: (B, N) thousandths from that row to the onset.
+    """
+
+    rows: Tensor
+    entries: Tensor
+    counts: Tensor
+    latest: Tensor
+    place: Tensor
+    passed: Tensor
+
+
+class Begun(NamedTuple):
+    """A note of each sequence that begins, in numpy.
+
+    Attributes:
+        rows: (B, F) as those of :class:`Merged`.
+        entries: (B, F) likewise.
+        there: (B,) bool, which of the sequences have such a note.
+        passed: (B,) thousandths since the row before; None at the onset of the row itself.
+    """
+
+    rows: Rows
+    entries: Rows
+    there: NDArray[np.bool_]
+    passed: NDArray[np.int32] | None
+
+
+class _Timeline(NamedTuple):
+    """The given notes of a state, followed by the rows (B, T, F): L = R + T notes.
+
+    Attributes:
+        clock: (B, T) the time after each row.
+        onset: (B, L) of each note.
+        rows: (B, L, F).
+        given: (B, L) whether a note is given, and had not begun before.
+        first: (B, L) the row at which it begins, T or more for none.
+        until: (B, L) the last row at which it is to come.
+        begins: (B, L) whether it begins at one of the rows.
+    """
+
+    clock: Tensor
+    onset: Tensor
+    rows: Tensor
+    given: Tensor
+    first: Tensor
+    until: Tensor
+    begins: Tensor
 
 
 @final
@@ -78,13 +155,13 @@ class AnticipatingClock(nn.Module):
 
     Args:
         clock: The clock of the rows, which is used for its columns.
+        fields: The fields of the rows.
         origin: The column of the origin.
-        offset: The column and the field of the time until a given note begins.
-        rest: The class of the step that begins no note, None if there is none.
+        offset: The column of the time until a given note begins.
     """
 
     def __init__(
-        self, clock: SoundingClock, origin: int, offset: tuple[int, Field], rest: int | None
+        self, clock: SoundingClock, fields: Sequence[Field], origin: int, offset: int
     ) -> None:
         super().__init__()
         self.clock: SoundingClock = clock
@@ -93,14 +170,28 @@ class AnticipatingClock(nn.Module):
         self.instrument: Final = clock.instrument
         self.pitches: Final = clock.pitches
         self.origin: Final = origin
-        self.offset: Final = offset[0]
-        self.rest: Final = rest
+        self.offset: Final = offset
+        self.num_columns: Final = len(fields)
+        step, duration = (fields[column] for column in clock.columns[1:])
+        self.rest: Final = step.rest
+        self._longest: Final = (step.classes or 0) - 1 - (step.rest is not None)
+        self._aligned: Final[dict[str, int]] = {}
+        if clock.instrument is not None:
+            self._aligned[clock.instrument] = clock.instruments
+        for field in (step, duration):
+            if field.is_categorical:
+                self._aligned[field.name] = field.classes or 0
+                self.register_buffer(f"_{field.name}_borders", _borders(field), persistent=False)
         self._none: Tensor
         self.register_buffer("_none", torch.zeros(0, dtype=torch.long), persistent=False)
 
+    def _borders(self, field: str) -> Tensor:
+        """(C - 1,) thousandths between the classes of a step or a duration."""
+        return cast(Tensor, getattr(self, f"_{field}_borders"))
+
     @classmethod
     def of(cls, fields: Sequence[Field]) -> AnticipatingClock | None:
-        """The clock of fields with an origin, a given time in numbers, and those of a clock.
+        """The clock of fields with an origin, a given time in numbers, and a step in classes.
 
         Returns:
             None if one of them is missing.
@@ -111,16 +202,16 @@ class AnticipatingClock(nn.Module):
         if clock is None or len(origin) != 1 or len(offset) != 1:
             return None
         step = fields[clock.columns[1]]
-        if offset[0][1].is_categorical or offset[0][1].unit != step.unit:
+        if offset[0][1].is_categorical or offset[0][1].unit != step.unit or not step.values:
             return None
-        return cls(clock, origin[0], offset[0], step.rest)
+        return cls(clock, fields, origin[0], offset[0][0])
 
     def initial_state(self, batch_size: int) -> AnticipatedState:
         """Silence, the state before the first row."""
         left, since = self.clock.initial_state(batch_size)
         now = Anticipated(left, since, torch.full_like(since, LONGEST), torch.zeros_like(left))
-        none = left.new_zeros(batch_size, KEPT)
-        return AnticipatedState(now, none, none.clone(), none.clone())
+        rows = left.new_zeros(batch_size, KEPT, self.num_columns, dtype=torch.float32)
+        return AnticipatedState(now, left.new_zeros(batch_size, KEPT), rows)
 
     def now(self, state: AnticipatedState) -> Anticipated:
         """(B, I P) the sounding notes of a state."""
@@ -163,41 +254,22 @@ class AnticipatingClock(nn.Module):
             rows: (B, T, F).
             state: The state before them.
 
-        All rows are computed at once. With c the clock after each row, a given note begins at the
-        first row whose clock is at least its onset, and is written into a table of the onsets of
-        that row. It is known from its own row on, is to come until the row before it begins, and
-        is forgotten at the row of the R-th given note after it. The notes of a pitch enter in the
-        order of their onsets, so that the next one at row i is the earliest that begins later than
-        row i, or is forgotten later. To find it for all rows, each note's number is written at the
-        last row where it is to come, and the least number from each row on is taken.
+        All rows are computed at once. A given note is written into a table of the onsets of the
+        row at which it begins. The notes of a pitch enter in the order of their onsets, so that the
+        next one at row i is the earliest that begins later than row i, or is forgotten later. To
+        find it for all rows, each note's number is written at the last row where it is to come, and
+        the least number from each row on is taken.
         """
         batch_size, length = rows.shape[:2]
         tones = state.now.left.shape[1]
-        given = rows[..., self.origin] == 1  # (B, T)
-        pitch, step, duration = (rows[..., i] for i in self.clock.columns)
-        clock = self.clock.wait(step).masked_fill(given, 0).cumsum(1)  # (B, T)
-        offset = times_of(self._none, rows[..., self.offset]).masked_fill(~given, 0)
-        tone = pitch.long()
+        line = self._timeline(rows, state)
+        pitch, step, duration = (line.rows[..., i] for i in self.clock.columns)
+        lengths, tone = self.clock.lengths(duration), pitch.long()
         if self.clock.instrument_column is not None:
-            tone = tone + self.pitches * rows[..., self.clock.instrument_column].long()
-        silent = torch.zeros_like(given)
+            tone = tone + self.pitches * line.rows[..., self.clock.instrument_column].long()
+        begins = line.begins
         if self.rest is not None:
-            silent = ~given & (step == self.rest)
-        # The notes are those of the state, then those of the rows: (B, R + T).
-        onset = torch.cat([state.wait.long(), clock + offset], 1)
-        lengths = torch.cat([state.length.long(), self.clock.lengths(duration)], 1)
-        tone = torch.cat([state.tone.long(), tone], 1)
-        waits = torch.cat([state.wait > 0, given], 1)
-        begins = torch.cat([state.wait > 0, ~silent], 1)
-        number = given.cumsum(1)  # of given notes so far
-        kept = torch.arange(KEPT, device=rows.device)
-        order = torch.cat([(kept - KEPT + 1).expand(batch_size, -1), number], 1)
-        own = torch.cat([torch.zeros_like(kept), torch.arange(length, device=rows.device)])
-        first = torch.maximum(torch.searchsorted(clock, onset), own)  # the row at which it begins
-        forgotten = torch.searchsorted(number, order + KEPT)
-        begins &= (first < length) & ((first < forgotten) | ~waits)
-        until = torch.minimum(first, forgotten) - 1
-        waits &= until >= own
+            begins = begins & ((line.rows[..., self.origin] == 1) | (step != self.rest))
         shape = batch_size, length, tones
 
         def table(values: Tensor, at: Tensor, there: Tensor, none: int, reduce: str) -> Tensor:
@@ -208,18 +280,22 @@ class AnticipatingClock(nn.Module):
             empty = written.new_full((batch_size, length * tones), none)
             return empty.scatter_reduce(1, places, written, reduce).view(shape)
 
-        ends = table(onset + lengths, first, begins, 0, "amax")
-        begun = table(onset, first, begins, -LONGEST, "amax")
+        ends = table(line.onset + lengths, line.first, begins, 0, "amax")
+        begun = table(line.onset, line.first, begins, -LONGEST, "amax")
         ends[:, 0] = torch.maximum(ends[:, 0], state.now.left)
         begun[:, 0] = torch.maximum(begun[:, 0], -state.now.since)
-        at = clock.int().unsqueeze(-1)
-        numbers = torch.arange(onset.shape[1], device=rows.device).expand_as(onset)
-        following = table(numbers, until, waits, onset.shape[1], "amin")
+        at = line.clock.int().unsqueeze(-1)
+        own = torch.arange(-KEPT, length, device=rows.device).clamp_min(0)
+        numbers = torch.arange(line.onset.shape[1], device=rows.device).expand_as(line.onset)
+        waits = line.given & (line.until >= own)
+        following = table(numbers, line.until, waits, line.onset.shape[1], "amin")
         # The least from each row on is the greatest, with the sign and the time reversed.
         following = -running_max(-following.flip(1)).flip(1)
         known = following <= KEPT + torch.arange(length, device=rows.device)[:, None]
         which = following.masked_fill(~known, 0).flatten(1).long()
-        coming, lasts = (column.int().gather(1, which).view(shape) for column in (onset, lengths))
+        coming, lasts = (
+            column.int().gather(1, which).view(shape) for column in (line.onset, lengths)
+        )
         sounding = Anticipated(
             (running_max(ends) - at).clamp_min(0),
             (at - running_max(begun)).clamp_max(LONGEST),
@@ -227,8 +303,112 @@ class AnticipatingClock(nn.Module):
             lasts.masked_fill(~known, 0),
         )
         now = Anticipated(*(times[:, -1] for times in sounding))
-        wait = (onset - clock[:, -1:]).clamp_min(0)
-        return sounding, AnticipatedState(now, *_latest(given, (wait, tone, lengths)))
+        wait = (line.onset - line.clock[:, -1:]).clamp_min(0)
+        return sounding, AnticipatedState(now, *self._latest(rows, wait, line.rows))
+
+    def _timeline(self, rows: Tensor, state: AnticipatedState) -> _Timeline:
+        """When the given notes of a state, and those of rows (B, T, F), begin.
+
+        With c the clock after each row, a given note begins at the first row whose clock is at
+        least its onset. It is known from its own row on, is to come until the row before it begins,
+        and is forgotten at the row of the R-th given note after it.
+        """
+        batch_size, length = rows.shape[:2]
+        given = rows[..., self.origin] == 1  # (B, T)
+        step = rows[..., self.clock.columns[1]]
+        clock = self.clock.wait(step).masked_fill(given, 0).cumsum(1)  # (B, T)
+        offset = times_of(self._none, rows[..., self.offset]).masked_fill(~given, 0)
+        onset = torch.cat([state.wait.long(), clock + offset], 1)  # (B, R + T)
+        there = torch.cat([state.wait > 0, torch.ones_like(given)], 1)
+        waits = torch.cat([state.wait > 0, given], 1)
+        number = given.cumsum(1)  # of given notes so far
+        kept = torch.arange(KEPT, device=rows.device)
+        order = torch.cat([(kept - KEPT + 1).expand(batch_size, -1), number], 1)
+        own = torch.cat([torch.zeros_like(kept), torch.arange(length, device=rows.device)])
+        first = torch.maximum(torch.searchsorted(clock, onset), own)
+        forgotten = torch.searchsorted(number, order + KEPT)
+        begins = there & (first < length) & ((first < forgotten) | ~waits)
+        joined = torch.cat([state.rows.to(rows), rows], 1)
+        until = torch.minimum(first, forgotten) - 1
+        return _Timeline(clock, onset, joined, waits, first, until, begins)
+
+    def _latest(self, rows: Tensor, wait: Tensor, joined: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, R) and (B, R, F) the waits and the rows of the latest R given notes, the latest last.
+
+        Args:
+            rows: (B, T, F).
+            wait: (B, R + T) those of the notes of the state, and of the rows.
+            joined: (B, R + T, F) their rows.
+        """
+        given = rows[..., self.origin] == 1
+        taken = torch.cat([torch.ones_like(wait[:, :KEPT], dtype=torch.bool), given], 1)
+        slot = taken.cumsum(1) - 1 - given.sum(1, keepdim=True)
+        slot = slot.masked_fill(~taken | (slot < 0), KEPT)
+        waits = wait.new_zeros(len(rows), KEPT + 1).scatter(1, slot, wait)
+        columns = joined.new_zeros(len(rows), KEPT + 1, rows.shape[-1])
+        columns = columns.scatter(1, slot.unsqueeze(-1).expand_as(joined), joined)
+        return waits[:, :KEPT].int(), columns[:, :KEPT].float()
+
+    def merge(self, rows: Tensor, state: AnticipatedState) -> Merged | None:
+        """The notes that begin at rows (B, T, F), in the order in which they are read.
+
+        A given note is read at the first row whose clock is at least its onset, in front of the
+        note of that row; at its own row if it begins there. Since given notes stand in the order of
+        their onsets, so do those that begin at one row, whose onsets are later than those of the
+        rows before.
+
+        Returns:
+            None if none is given, so that they are the rows themselves.
+        """
+        if not bool((rows[..., self.origin] == 1).any()) and not bool((state.wait > 0).any()):
+            return None
+        length = rows.shape[1]
+        line = self._timeline(rows, state)
+        counts = line.begins.sum(1)
+        given = line.rows[..., self.origin] == 1
+        key = (2 * line.first + ~given).masked_fill(~line.begins, 2 * length)
+        order = torch.argsort(key, dim=1, stable=True)[:, : int(counts.max())]  # (B, N)
+
+        def chosen(column: Tensor) -> Tensor:
+            return column.gather(1, order)
+
+        onset, first, given = chosen(line.onset), chosen(line.first), chosen(given)
+        entries = line.rows.gather(1, order.unsqueeze(-1).expand(-1, -1, rows.shape[-1]))
+        column = self.clock.columns[1]
+        step = entries[..., column]
+        since = torch.diff(onset, dim=1, prepend=torch.zeros_like(onset[:, :1])).clamp_min(0)
+        classes = torch.bucketize(since.contiguous(), self._borders(self.step), right=True)
+        changed = given | (since != self.clock.wait(step))
+        if self.rest is not None:
+            changed &= given | (step != self.rest)
+        merged = entries.clone()
+        merged[..., column] = torch.where(changed, classes.clamp_max(self._longest).to(step), step)
+        merged[..., self.offset] = merged[..., self.offset].masked_fill(given, 0)
+        begun = rows.new_zeros(len(rows), length + 1, dtype=torch.long)
+        begun.scatter_add_(1, line.first.clamp_max(length), line.begins.long())
+        # A given note that begins between two rows is read as the first of them leads to it.
+        between = given & (order < KEPT + first)
+        place = (first + ~between).clamp_max(length)
+        clock = torch.cat([torch.zeros_like(onset[:, :1]), line.clock], 1)  # (B, 1 + T)
+        passed = (onset - clock.gather(1, place)).masked_fill(~between, 0)
+        return Merged(merged, entries, counts, begun[:, :length].cumsum(1), place, passed)
+
+    def at(self, merged: Merged, state: AnticipatedState, sounding: Anticipated) -> Anticipated:
+        """(B, N, I P) the sounding notes when each of the merged notes has begun.
+
+        Args:
+            merged: The notes.
+            state: The state before them.
+            sounding: (B, T, I P) those at the rows.
+        """
+        sequence = torch.arange(len(merged.place), device=merged.place.device).unsqueeze(1)
+        before = Anticipated(
+            *(
+                torch.cat([now.unsqueeze(1), times], 1)[sequence, merged.place]
+                for now, times in zip(state.now, sounding, strict=True)
+            )
+        )
+        return before.later(merged.passed)
 
     def after(self, rows: Rows, before: Any) -> tuple[Any, Any]:
         """The sounding notes at rows (B, F), one of each sequence, and the state after; in numpy.
@@ -238,53 +418,258 @@ class AnticipatingClock(nn.Module):
             before: The state before them, in numpy.
         """
         given = rows[:, self.origin] == 1
-        pitch, step, duration = (rows[:, i] for i in self.clock.columns)
-        steps, durations = (
-            table.numpy().astype(np.int32) for table in (self.clock.steps, self.clock.durations)
-        )
-        moved = np.where(given, 0, times_of_rows(steps, step))[:, None].astype(np.int32)
+        duration = rows[:, self.clock.columns[2]]
+        durations = self._durations
+        moved = self._moved(rows)[:, None]
         length = times_of_rows(durations, duration)
-        tone = pitch.astype(np.int32)
-        if self.clock.instrument_column is not None:
-            tone += self.pitches * rows[:, self.clock.instrument_column].astype(np.int32)
+        tone = self._tones(rows)
         left = np.maximum(before.now.left - moved, 0)
         since = np.minimum(before.now.since + moved, LONGEST)
         wait = before.wait - moved
         sequence, slot = np.nonzero((before.wait > 0) & (wait <= 0))
         if len(sequence):
-            late = wait[sequence, slot]
-            at = sequence, before.tone[sequence, slot]
-            np.maximum.at(left, at, before.length[sequence, slot] + late)
+            late, begun = wait[sequence, slot], before.rows[sequence, slot]
+            at = sequence, self._tones(begun)
+            lasts = times_of_rows(durations, begun[:, self.clock.columns[2]])
+            np.maximum.at(left, at, lasts + late)
             np.minimum.at(since, at, np.minimum(-late, LONGEST))
-        wait = np.maximum(wait, 0)
-        tones, lengths = before.tone, before.length
+        wait, kept = np.maximum(wait, 0), before.rows
         offset = times_of_rows(durations[:0], rows[:, self.offset])
         if given.any():
-            wait, tones, lengths = (
-                np.where(given[:, None], np.column_stack([kept[:, 1:], new]), kept)
-                for kept, new in ((wait, offset), (tones, tone), (lengths, length))
-            )
-        begins = np.where(given, offset == 0, True if self.rest is None else step != self.rest)
+            wait = np.where(given[:, None], np.column_stack([wait[:, 1:], offset]), wait)
+            newest = np.concatenate([kept[:, 1:], rows[:, None]], axis=1, dtype=np.float32)
+            kept = np.where(given[:, None, None], newest, kept)
+        begins = np.where(given, offset == 0, True if self.rest is None else ~self._rests(rows))
         at = np.flatnonzero(begins), tone[begins]
         left[at] = np.maximum(left[at], length[begins])
         since[at] = 0
-        coming, lasts = np.full_like(left, LONGEST), np.zeros_like(left)
+        coming: Any = np.full_like(left, LONGEST)
+        lasting: Any = np.zeros_like(left)
         sequence, slot = (places[::-1] for places in np.nonzero(wait > 0))
         if len(sequence):
             # The earliest of several notes of a tone is written last.
-            at = sequence, tones[sequence, slot]
-            coming[at], lasts[at] = wait[sequence, slot], lengths[sequence, slot]
-        now = Anticipated(left, since, coming, lasts)
-        return now, AnticipatedState(now, wait, tones, lengths)
+            waiting = kept[sequence, slot]
+            at = sequence, self._tones(waiting)
+            coming[at] = wait[sequence, slot]
+            lasting[at] = times_of_rows(durations, waiting[:, self.clock.columns[2]])
+        now = Anticipated(left, since, coming, lasting)
+        return now, AnticipatedState(now, wait, kept)
+
+    @functools.cached_property
+    def _durations(self) -> NDArray[np.int32]:
+        return self.clock.durations.numpy().astype(np.int32)
+
+    @functools.cached_property
+    def _soon(self) -> NDArray[np.float32]:
+        """(LONGEST + 1,) the feature of each time until a note begins."""
+        times = torch.arange(LONGEST + 1)
+        return coming_features(Anticipated(times, times, times, times)).numpy()
+
+    @functools.cached_property
+    def _steps(self) -> NDArray[np.int32]:
+        return self.clock.steps.numpy().astype(np.int32)
+
+    def moved(self, steps: NDArray[Any]) -> NDArray[np.int32]:
+        """(B,) thousandths of (B,) entries of the step, in numpy."""
+        return times_of_rows(self._steps, steps)
+
+    def _moved(self, rows: Rows) -> NDArray[np.int32]:
+        """(B,) the thousandths by which rows (B, F) move the clock."""
+        moved = self.moved(rows[:, self.clock.columns[1]])
+        return np.where(rows[:, self.origin] == 1, 0, moved).astype(np.int32)
+
+    def _rests(self, rows: Rows) -> NDArray[np.bool_]:
+        """(B,) which of the rows (B, F) are rests."""
+        return np.asarray(rows[:, self.clock.columns[1]] == self.rest)
+
+    def _tones(self, rows: Rows) -> NDArray[np.int32]:
+        """(N,) the pitches of rows (N, F), with those of one instrument after another."""
+        tones = rows[:, self.clock.columns[0]].astype(np.int32)
+        if self.clock.instrument_column is not None:
+            tones += self.pitches * rows[:, self.clock.instrument_column].astype(np.int32)
+        return tones
+
+    def begun(self, rows: Rows, before: Any) -> list[Begun] | None:
+        """The notes that begin at rows (B, F), one of each sequence, as in :meth:`merge`; in numpy.
+
+        Args:
+            rows: (B, F).
+            before: The state before them, in numpy.
+
+        Returns:
+            None if they are those of the rows, all of which are written.
+        """
+        given, moved = rows[:, self.origin] == 1, self._moved(rows)
+        due = (before.wait > 0) & (before.wait <= moved[:, None])  # (B, R)
+        any_due = bool(due.any())
+        if not any_due and not given.any():
+            return None
+        own = rows.copy()
+        own[given, self.clock.columns[1]] = own[given, self.offset] = 0
+        there = ~given | (times_of_rows(self._durations[:0], rows[:, self.offset]) == 0)
+        if not any_due:
+            return [Begun(own, rows, there, None)]
+        found, last = [], np.zeros_like(moved)
+        sequence = np.arange(len(rows))
+        # The due notes of each sequence, in their order, come first.
+        order = np.argsort(~due, axis=1, kind="stable")
+        for k in range(int(due.sum(axis=1).max())):
+            slot = order[:, k]
+            begins = due[sequence, slot]
+            note = before.rows[sequence, slot]
+            passed = np.where(begins, before.wait[sequence, slot], 0).astype(np.int32)
+            found.append(self._read_at(note, passed - last, begins, passed))
+            last = np.where(begins, passed, last)
+        between = last > 0
+        if self.rest is not None:
+            between &= ~self._rests(rows)
+        own[between, self.clock.columns[1]] = self._classes(moved - last)[between]
+        return [*found, Begun(own, rows, there, None)]
+
+    def _read_at(
+        self,
+        rows: Rows,
+        since: NDArray[np.int32],
+        there: NDArray[np.bool_],
+        passed: NDArray[np.int32],
+    ) -> Begun:
+        """Given notes (B, F) that begin (B,) thousandths after the notes before them."""
+        read = rows.copy()
+        read[:, self.clock.columns[1]] = self._classes(since)
+        read[:, self.offset] = 0
+        return Begun(read, rows, there, passed)
+
+    def _classes(self, since: NDArray[np.int32]) -> NDArray[np.intp]:
+        """(B,) the classes of steps of (B,) thousandths."""
+        borders = self._borders(self.step).numpy()
+        classes = np.searchsorted(borders, np.maximum(since, 0), side="right")
+        return np.minimum(classes, self._longest)
+
+    # Features of the classes of a field.
+
+    def is_aligned(self, field: str) -> bool:
+        """Whether :meth:`aligned` has features: of a step, a duration or an instrument."""
+        return field in self._aligned
+
+    def aligned(self, field: str, sounding: Anticipated) -> Tensor:
+        """(..., 3, C) features of the classes of a field, from 0 to 1.
+
+        They are in the times of each pitch, but not in a form from which layers could find the
+        class.
+
+        Args:
+            field: The name of a step, a duration or an instrument.
+            sounding: (..., I P) the notes at the time at which the step or the duration begins, or
+                at the onset of the note.
+
+        Returns:
+            Of a time, since notes often begin and end with others: whether the first given note to
+            come begins at its end, whether another one does, and whether it is longer than the time
+            until the first. Of an instrument: whether it sounds, whether a note of it begins now,
+            and how soon a given one does.
+        """
+        count = self._aligned[field]
+        if field == self.instrument:
+            shape = *sounding.left.shape[:-1], count, self.pitches
+            left, since, coming, _ = (times.reshape(shape) for times in sounding)
+            sounds, begins = (left > 0).any(-1), (since == 0).any(-1)
+            soon = coming_features(Anticipated(left, since, coming, coming)).amax(-1)
+            return torch.stack([sounds.to(soon), begins.to(soon), soon], dim=-2)
+        coming = sounding.coming
+        classes = torch.bucketize(coming.contiguous(), self._borders(field), right=True)
+        classes = classes.masked_fill(coming >= LONGEST, count)
+        there = torch.zeros(*classes.shape[:-1], count + 1, device=coming.device)
+        there = there.scatter(-1, classes, 1.0)[..., :count]
+        first = classes.amin(-1, keepdim=True)
+        candidates = torch.arange(count, device=coming.device)
+        at = (candidates == first).to(there)
+        return torch.stack([at, there - at, (candidates > first).to(there)], dim=-2)
+
+    def aligned_rows(self, field: str, sounding: Any) -> NDArray[np.float32]:
+        """(B, 3, C) the same in numpy."""
+        count = self._aligned[field]
+        left, since, coming = sounding[:3]
+        if field == self.instrument:
+            shape = len(left), count, self.pitches
+            of = np.zeros((len(left), ALIGNED, count), dtype=np.float32)
+            of[:, 0] = (left.reshape(shape) > 0).any(axis=2)
+            of[:, 1] = (since.reshape(shape) == 0).any(axis=2)
+            of[:, 2] = self._soon[coming.reshape(shape).min(axis=2)]
+            return of
+        classes = np.searchsorted(self._borders(field).numpy(), coming, side="right")
+        classes = np.where(coming >= LONGEST, count, classes)
+        found = np.zeros((len(classes), ALIGNED, count + 1), dtype=np.float32)
+        np.put_along_axis(found[:, 1], classes, 1.0, axis=1)
+        first = classes.min(axis=1, keepdims=True)
+        candidates = np.arange(count + 1)
+        found[:, 0] = candidates == first
+        found[:, 1] -= found[:, 0]
+        found[:, 2] = candidates > first
+        return found[..., :count]
 
 
-def _latest(given: Tensor, columns: Sequence[Tensor]) -> list[Tensor]:
-    """(B, R) int32 of columns (B, R + T): those of the latest R notes, the latest at the end.
+@final
+class IntervalLayer(nn.Module):
+    """Logits of a pitch from its intervals to the notes that sound and those that are to come.
 
-    The first R notes are those of the state; of the others, those of the `given` rows (B, T) count.
+    The logit of pitch p is the sum of ``g[c] w[c, q - p] f[c, q]`` over the pitches q within two
+    octaves and the :data:`CHANNELS` features c of each group of instruments: whether q sounds; how
+    recently it began; how soon a given note of q begins; and for the first given notes of the
+    group, 1, and how soon they begin. The weights w depend on the interval alone, so that they are
+    learnt from few pieces: for instance, that a voice moves by a step towards its next note. They
+    are 0 at first. The gates g are outputs of the head of the pitch, 1 at first.
+
+    Args:
+        num_groups: The number of groups.
+        pitches: P.
     """
-    taken = torch.cat([torch.ones_like(columns[0][:, :KEPT], dtype=torch.bool), given], 1)
-    slot = taken.cumsum(1) - 1 - given.sum(1, keepdim=True)
-    slot = slot.masked_fill(~taken | (slot < 0), KEPT)
-    empty = columns[0].new_zeros(len(given), KEPT + 1)
-    return [empty.scatter(1, slot, column)[:, :KEPT].int() for column in columns]
+
+    def __init__(self, num_groups: int, pitches: int) -> None:
+        super().__init__()
+        self.num_gates: Final = CHANNELS * num_groups
+        self.weight: nn.Parameter = nn.Parameter(torch.zeros(self.num_gates, AROUND))
+        interval = torch.arange(pitches).unsqueeze(1) - torch.arange(pitches) + AROUND // 2
+        self._interval: Tensor
+        self._near: Tensor
+        self.register_buffer("_interval", interval.clamp(0, AROUND - 1), persistent=False)
+        self.register_buffer("_near", interval == self._interval, persistent=False)
+
+    def matrix(self) -> Tensor:
+        """(G P, P) the weights of the features of each pitch for the logit of each pitch.
+
+        A product with it is several times faster than a convolution, on the CPU.
+        """
+        weights: Tensor = self.weight[:, self._interval] * self._near
+        return weights.flatten(0, 1)
+
+    @override
+    def forward(self, groups: Sequence[Anticipated], gates: Tensor) -> Tensor:
+        """(..., P) logits from the notes of each group, (..., P), and (..., G) gates."""
+        features = torch.cat([_interval_features(group) for group in groups], dim=-2).to(gates)
+        gated = features * gates.unsqueeze(-1)
+        logits: Tensor = gated.flatten(-2) @ self.matrix()
+        return logits
+
+
+def _interval_features(group: Anticipated) -> Tensor:
+    """(..., 5, P) the features of one group."""
+    sounds, _, _, recent = sounding_features(group).chunk(FEATURES, dim=-1)
+    soon = coming_features(group)
+    first = (group.coming == group.coming.amin(-1, keepdim=True)) & (group.coming < LONGEST)
+    return torch.stack([sounds, recent, soon, first.to(soon), first * soon], dim=-2)
+
+
+def _borders(field: Field) -> Tensor:
+    """(C - 1,) int64 thousandths at which the classes of a time end and the next ones begin."""
+    if field.edges:
+        borders = np.array(field.edges[1:-1])
+    else:
+        values = np.array(field.values)
+        borders = (values[1:] + values[:-1]) / 2
+    return torch.from_numpy(np.ceil(borders * 1000 - _SLACK).astype(np.int64))
+
+
+CHANNELS: Final = 5
+"""The number of features of each pitch and group in an :class:`IntervalLayer`."""
+_SLACK: Final = 1e-6
+"""Thousandths by which a border can differ from a whole number, for rounding."""

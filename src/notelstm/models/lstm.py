@@ -29,7 +29,7 @@ __all__ = [
     "normal_head",
     "numpy_normal",
     "run_lstm",
-    "run_lstm_where",
+    "run_lstm_packed",
     "sigmoid_of_half",
 ]
 
@@ -74,30 +74,32 @@ def run_lstm(lstm: nn.LSTM, inputs: Tensor, state: LSTMState) -> tuple[Hidden, L
     return Hidden(output), LSTMState(*(part.transpose(0, 1).to(state.h) for part in last))
 
 
-def run_lstm_where(
-    lstm: nn.LSTM, inputs: Tensor, wanted: Tensor, state: LSTMState, hidden: Tensor
+def run_lstm_packed(
+    lstm: nn.LSTM,
+    inputs: Tensor,
+    counts: Tensor,
+    latest: Tensor,
+    state: LSTMState,
+    hidden: Tensor,
 ) -> tuple[Hidden, LSTMState, Tensor]:
-    """Run a batch-first LSTM over some of the inputs, as if the others were not there.
+    """Run a batch-first LSTM over sequences of unlike lengths, some of which can be empty.
 
     Args:
         lstm: The LSTM.
-        inputs: (B, T, I).
-        wanted: (B, T) bool, the inputs that it reads.
+        inputs: (B, N, I).
+        counts: (B,) the lengths: the first inputs of each sequence are read.
+        latest: (B, T) numbers of inputs after which the output is wanted.
         state: The state before.
         hidden: (B, H) the output before.
 
     Returns:
-        The latest output at each input (B, T, H), the state after, and the latest output of all.
+        The outputs (B, T, H), the state after, and the last output (B, H).
     """
-    counts = wanted.sum(1)
     outputs = hidden.unsqueeze(1)
-    if int(counts.max()):
-        # The wanted inputs of each sequence, in their order, come first.
-        order = torch.argsort(~wanted, dim=1, stable=True)[:, : int(counts.max())]
-        chosen = inputs.gather(1, order.unsqueeze(-1).expand(-1, -1, inputs.shape[-1]))
-        lengths = counts.clamp_min(1).cpu()  # a sequence without any is left out below
+    if inputs.shape[1]:
+        lengths = counts.clamp_min(1).cpu()  # an empty sequence is left out below
         packed = nn.utils.rnn.pack_padded_sequence(
-            chosen, lengths, batch_first=True, enforce_sorted=False
+            inputs, lengths, batch_first=True, enforce_sorted=False
         )
         h, c = (part.transpose(0, 1).contiguous() for part in state)
         output, last = lstm(packed, (h, c))
@@ -105,8 +107,8 @@ def run_lstm_where(
         after = LSTMState(*(part.transpose(0, 1).to(state.h) for part in last))
         state = choose(counts > 0, after, state)
         outputs = torch.cat([outputs, padded.to(hidden)], dim=1)  # (B, 1 + N, H)
-    latest = wanted.cumsum(1).unsqueeze(-1).expand(-1, -1, outputs.shape[-1])
-    found = outputs.gather(1, latest)  # (B, T, H)
+    at = latest.unsqueeze(-1).expand(-1, -1, outputs.shape[-1])
+    found = outputs.gather(1, at)  # (B, T, H)
     return Hidden(found), state, found[:, -1]
 
 

@@ -45,6 +45,7 @@ from typing_extensions import override
 
 from notelstm.errors import ConfigError, FieldError
 from notelstm.fields import Field, Rows, by_name
+from notelstm.models.anticipated import Begun, Merged
 from notelstm.models.inference import Array
 from notelstm.tree import join, map_tree
 
@@ -225,36 +226,38 @@ class Memory(nn.Module):
     @override
     @torch.no_grad()
     def forward(self, rows: Tensor, state: MemoryState) -> tuple[MemoryContext, MemoryState]:
-        """Read (B, T, F) rows; given ones leave the state and the votes as they are.
+        """Read (B, T, F) rows."""
+        return self._read(rows, rows, state, None)
 
-        A passage may go on after given notes, which are yet to sound, and must not continue with
-        them.
+    @torch.no_grad()
+    def read_merged(self, merged: Merged, state: MemoryState) -> tuple[MemoryContext, MemoryState]:
+        """Read given and written notes when they begin.
+
+        The steps of votes are those from the last written note, as the step to come is.
+
+        Returns:
+            The votes at each of the rows to which the notes belong, (B, T, ...), and the state.
         """
         layout = self.layout
-        if layout.origin is None:
-            return self._read(rows, state, None)
-        written = rows[..., layout.origin] == 0
-        counts = written.sum(1)
-        # The written rows of each sequence come first, in their order.
-        order = torch.argsort(~written, dim=1, stable=True)[:, : int(counts.max())]
-        chosen = rows.gather(1, order.unsqueeze(-1).expand(-1, -1, rows.shape[-1]))
         keys = _best_places(state.scores, layout).unsqueeze(1).long()
         context = self._context(
             keys >> layout.bits, keys & layout.mask, state.codes, state.entries, first=0
         )
-        if chosen.shape[1]:
-            later, state = self._read(chosen, state, counts)
+        if merged.rows.shape[1]:
+            later, state = self._read(merged.rows, merged.entries, state, merged.counts)
             context = join([context, later], axis=1)  # (B, 1 + N, ...)
-        sequence = torch.arange(len(rows), device=rows.device).unsqueeze(1)
-        latest = written.cumsum(1)
-        return map_tree(lambda part: part[sequence, latest], context), state
+        sequence = torch.arange(len(merged.rows), device=keys.device).unsqueeze(1)
+        return map_tree(lambda part: part[sequence, merged.latest], context), state
 
     def _read(
-        self, rows: Tensor, state: MemoryState, counts: Tensor | None
+        self, rows: Tensor, voted: Tensor, state: MemoryState, counts: Tensor | None
     ) -> tuple[MemoryContext, MemoryState]:
-        """Read (B, T, F) rows; the state is that after the first (B,) `counts` of each sequence."""
+        """Read (B, T, F) rows, and keep the entries of others for the votes.
+
+        With (B,) `counts`, the state is that after the first rows of each sequence.
+        """
         layout, length = self.layout, rows.shape[1]
-        new = torch.stack([rows[..., i] for i in layout.columns], -1).to(state.entries.dtype)
+        new = torch.stack([voted[..., i] for i in layout.columns], -1).to(state.entries.dtype)
         codes = torch.cat([state.codes, self._codes(rows).to(state.codes.dtype)], 1)  # (B, W + T)
         entries = torch.cat([state.entries, new], 1)
         unused = self._unused(state, length)
@@ -335,6 +338,11 @@ class Memory(nn.Module):
         at += torch.arange(batch_size, device=places.device).view(-1, 1, 1, 1) * codes.shape[1]
         after = entries.flatten(0, 1)[at].masked_fill(~exists.unsqueeze(-1), -1)
         chord = codes.flatten()[at[..., 0]] & 1
+        if layout.written is not None:
+            origin, step = layout.written
+            nearest = (after[..., origin] == 0).to(torch.uint8).argmax(-1, keepdim=True)
+            voted = after[..., step].gather(-1, nearest).squeeze(-1)
+            chord = self._joins_chord(voted.clamp_min(0)).to(chord)
         return MemoryContext(weights, chord, after, features)
 
     def votes(self, field: str, context: MemoryContext, known: Mapping[str, Tensor]) -> Votes:
@@ -345,9 +353,10 @@ class Memory(nn.Module):
             context: With any leading shape (...).
             known: The entries (...) of the earlier fields.
         """
-        chain = self.layout.chains[field]
+        layout = self.layout
+        chain = layout.chains[field]
         weights, entries, features = context.weights, context.entries, context.features
-        if not chain.after_pitch:
+        if not chain.after_pitch and layout.written is None:
             entries = entries[..., :1, :]
         same = torch.ones_like(entries[..., 0], dtype=torch.bool)
         for name, column in chain.equal:
@@ -418,7 +427,6 @@ class _Layout:
         if instrument is not None and not fields[instrument].is_categorical:
             instrument = None
         self.instrument: Final = instrument
-        self.origin: Final = next((i for i, f in enumerate(fields) if f.role == "origin"), None)
         self.window: Final = window
         self.voters: Final = min(VOTERS, window)
         self.bits: Final = (window - 1).bit_length()
@@ -427,6 +435,7 @@ class _Layout:
         self.columns: Final = [
             i for i, field in enumerate(fields) if field.is_categorical and field.role != "end"
         ]
+        self.written: Final = self._written(fields)
         self.pitches: Final = fields[pitch].classes or 0
         sounds = self.pitches * (1 if instrument is None else fields[instrument].classes or 0)
         self.nothing: Final = 1 << (sounds << _PITCH).bit_length()
@@ -440,6 +449,13 @@ class _Layout:
         self.chains: Final = {
             name: self._chain(fields, field_order[:i], name) for i, name in enumerate(field_order)
         }
+
+    def _written(self, fields: Sequence[Field]) -> tuple[int, int] | None:
+        """The columns of the origin and of the step among the entries; None without an origin."""
+        origin = [i for i, field in enumerate(fields) if field.role == "origin"]
+        if not origin or self.step not in self.columns:
+            return None
+        return self.columns.index(origin[0]), self.columns.index(self.step)
 
     def _chain(self, fields: Sequence[Field], earlier: Sequence[str], name: str) -> _Chain:
         field = by_name(fields)[name]
@@ -501,27 +517,32 @@ class NumpyMemory:
         self._decay: Final = np.exp(-np.arange(CAP + 1, dtype=np.float32) / 10)
 
     def step(self, rows: Rows, state: Any) -> tuple[Any, Any]:
-        """Read one row of each sequence, (B, F); given ones leave the votes as they are."""
+        """Read one row of each sequence, (B, F)."""
+        notes = self._read(rows, rows, state)
+        return self._votes(notes), notes
+
+    def step_begun(self, begun: Sequence[Begun], state: Any) -> tuple[Any, Any]:
+        """Read notes that begin, one after another, in those sequences where they do."""
+        for note in begun:
+            if not note.there.any():
+                continue
+            parts = zip(self._read(note.rows, note.entries, state), state, strict=True)
+            there = note.there
+            state = MemoryState(
+                *(
+                    np.where(there.reshape(-1, *[1] * (old.ndim - 1)), new, old)
+                    for new, old in parts
+                )
+            )
+        return self._votes(state), state
+
+    def _votes(self, notes: Any) -> Any:
+        return self._context(self._layout.best_places(notes.scores), notes.codes, notes.entries)
+
+    def _read(self, rows: Rows, voted: Rows, state: Any) -> Any:
+        """The state after rows (B, F), with the entries of others for the votes."""
         layout = self._layout
-        if layout.origin is None or not rows[:, layout.origin].any():
-            return self._read(rows, state)
-        before = self._context(layout.best_places(state.scores), state.codes, state.entries)
-        given = rows[:, layout.origin] == 1
-        if given.all():
-            return before, state
-
-        def chosen(old: NDArray[Any], new: NDArray[Any]) -> NDArray[Any]:
-            return np.where(given.reshape(-1, *[1] * (old.ndim - 1)), old, new)
-
-        context, after = self._read(rows, state)
-        return (
-            MemoryContext(*map(chosen, before, context)),  # type: ignore[arg-type]
-            MemoryState(*map(chosen, state, after)),  # type: ignore[arg-type]
-        )
-
-    def _read(self, rows: Rows, state: Any) -> tuple[Any, Any]:
-        layout = self._layout
-        new = rows[:, layout.columns].astype(state.entries.dtype)
+        new = voted[:, layout.columns].astype(state.entries.dtype)
         code = (rows[:, layout.pitch].astype(np.int32)) << _PITCH
         if layout.instrument is not None:
             code += rows[:, layout.instrument].astype(np.int32) * (layout.pitches << _PITCH)
@@ -530,8 +551,7 @@ class NumpyMemory:
         codes = _shifted(state.codes, code.astype(state.codes.dtype))
         entries = _shifted(state.entries, new)
         scores = _aligned(state.scores, codes, codes[:, -1:])
-        notes = MemoryState(scores, codes, entries)  # type: ignore[arg-type]
-        return self._context(layout.best_places(scores), codes, entries), notes
+        return MemoryState(scores, codes, entries)  # type: ignore[arg-type]
 
     def _joins_chord(self, step: NDArray[Any]) -> NDArray[np.bool_]:
         joins = self._layout.joins
@@ -554,6 +574,11 @@ class NumpyMemory:
         after = entries[sequence[:, :, None], at]  # (B, K, R, D)
         after[ahead != at] = -1
         chord = codes[sequence, at[:, :, 0]] & 1
+        if layout.written is not None:
+            origin, step = layout.written
+            nearest = (after[..., origin] == 0).argmax(axis=2)[:, :, None]
+            voted = np.take_along_axis(after[..., step], nearest, axis=2)[:, :, 0]
+            chord = self._joins_chord(np.maximum(voted, 0)).astype(chord.dtype)
         return MemoryContext(weights, chord, after, features)  # type: ignore[arg-type]
 
     def votes(self, field: str, context: Any, known: Mapping[str, NDArray[Any]]) -> Votes:
@@ -562,7 +587,8 @@ class NumpyMemory:
         weights, entries, features = context.weights, context.entries, context.features
         first: Any = 0
         if chain.equal:
-            entries = entries if chain.after_pitch else entries[:, :, :1]
+            if not chain.after_pitch and self._layout.written is None:
+                entries = entries[:, :, :1]
             same: Any = True
             for name, column in chain.equal:
                 same = same & (entries[..., column] == known[name][:, None, None])

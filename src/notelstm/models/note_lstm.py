@@ -14,8 +14,15 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from notelstm.errors import ConfigError, FieldError
-from notelstm.fields import Field, Rows, by_name, known_before, predicted, written_rows
-from notelstm.models.anticipated import AnticipatingClock, AnticipatingState
+from notelstm.fields import Field, Rows, by_name, known_before, predicted
+from notelstm.models.anticipated import (
+    ALIGNED,
+    AnticipatingClock,
+    AnticipatingState,
+    Begun,
+    IntervalLayer,
+    Merged,
+)
 from notelstm.models.inference import Array, initial_arrays, is_float32_on_cpu
 from notelstm.models.lstm import (
     Hidden,
@@ -28,12 +35,13 @@ from notelstm.models.lstm import (
     normal_head,
     numpy_normal,
     run_lstm,
-    run_lstm_where,
+    run_lstm_packed,
 )
 from notelstm.models.memory import Memory, NumpyMemory, WithMemory
 from notelstm.models.sounding import (
     AROUND,
     FEATURES,
+    LONGEST,
     SAME,
     Anticipated,
     NoteContext,
@@ -42,6 +50,7 @@ from notelstm.models.sounding import (
     Sounding,
     SoundingClock,
     coming_features,
+    later,
     sounding_features,
 )
 from notelstm.predictions import Categorical, NumpyAdapter, NumpyCategorical, NumpyPrediction
@@ -72,9 +81,13 @@ class NoteLSTM(nn.Module):
     the notes of the same instrument apart from those of the others, of which all those that sound
     are one group, drums among them. A linear layer reduces them to 2 E features.
 
-    With a field of the role origin, given notes are in these features: they sound from their onset
-    on, and before that, the time until the next one of each pitch begins is one more feature. The
-    LSTM reads the written rows alone.
+    With a field of the role origin and sounding-note features, given notes are in these features
+    before they begin, as the time until the next one of each pitch. The LSTM and the memory read
+    them when they begin. Heads of steps, durations and instruments have three more outputs, the
+    gates of features of their classes, such as that a given note begins at the end of a step: see
+    :meth:`~notelstm.models.anticipated.AnticipatingClock.aligned`. To the logits of the pitch, an
+    :class:`~notelstm.models.anticipated.IntervalLayer` adds those of the intervals to the notes
+    that sound and to those to come, with as many gates as more outputs.
 
     With a memory, earlier passages of the piece like the present one vote for each field of the
     next note. With p the shares of the votes for each class, a head adds ``g log(p + 0.01)`` to its
@@ -173,10 +186,7 @@ class NoteLSTM(nn.Module):
         feature_size = 2 * embedding_dim  # S; larger ones do not pay for their time
         self.clock: SoundingClock | AnticipatingClock | None = None
         if sounding_features:
-            given = any(field.role == "origin" for field in fields)
-            self.clock = (AnticipatingClock.of(fields) if given else None) or SoundingClock.of(
-                fields
-            )
+            self.clock = AnticipatingClock.of(fields) or SoundingClock.of(fields)
         self.sounding_layers: nn.ModuleDict = nn.ModuleDict()
         input_size, context_size = embedding_dim * len(self.fields), hidden_size
         if self.clock is not None:
@@ -187,6 +197,11 @@ class NoteLSTM(nn.Module):
                 per_pitch = FEATURES + isinstance(self.clock, AnticipatingClock)
                 self.sounding_layers[at] = nn.Linear(per_pitch * pitches * groups, feature_size)
             input_size, context_size = input_size + feature_size, context_size + feature_size
+        self.intervals: IntervalLayer | None = None
+        if isinstance(self.clock, AnticipatingClock):
+            key = _feature_key(self.clock, self.field_order, self.clock.pitch)
+            groups = self.clock.num_groups(known=key.endswith(SAME))
+            self.intervals = IntervalLayer(groups, self.clock.pitches)
         self.lstm: nn.LSTM = nn.LSTM(
             input_size,
             hidden_size,
@@ -198,25 +213,42 @@ class NoteLSTM(nn.Module):
         self.memory: Memory | None = (
             Memory(self.fields, self.field_order, memory_window) if memory_window else None
         )
-        width = hidden_size if head_size is None else head_size
         self.heads: nn.ModuleDict = nn.ModuleDict()
+        self._add_heads(context_size, hidden_size if head_size is None else head_size)
+        self.initial_context: nn.Parameter = nn.Parameter(torch.zeros(hidden_size))
+
+    def _add_heads(self, context_size: int, width: int) -> None:
+        """Add the heads, with hidden layers of a width, over contexts of a size."""
         for name in self.field_order:
-            size = context_size + embedding_dim * len(self.inputs[name])
-            outputs = self._outputs(name, num_components)
+            size = context_size + self.config["embedding_dim"] * len(self.inputs[name])
+            outputs, gates = self._outputs(name), self._num_gates(name)
             if self.memory is None:
-                self.heads[name] = _head(size, width, outputs)
+                self.heads[name] = _head(size, width, outputs, gates)
             else:
-                self.heads[name] = _head_with_memory(size, width, outputs, self.memory, name)
+                self.heads[name] = _head_with_memory(size, width, outputs, self.memory, name, gates)
+            if self.intervals is not None and name == self._clock.pitch:
+                with torch.no_grad():
+                    _layers(self.heads[name])[-1].bias[-gates:] = 1
             if self._by_name[name].role == "end":
                 # Otherwise it would at first take over the training of the layers below.
                 with torch.no_grad():
                     _layers(self.heads[name])[-1].bias[:2] = torch.tensor([0.0, _INITIAL_END])
-        self.initial_context: nn.Parameter = nn.Parameter(torch.zeros(hidden_size))
 
-    def _outputs(self, field: str, components: int) -> int:
+    def _outputs(self, field: str) -> int:
         """The number of outputs of the head of a field."""
+        components = self.config["num_components"]
         mixture = _is_mixture(self.config["time_distribution"], self._by_name[field])
         return self._by_name[field].classes or (3 * components + 1 if mixture else 2)
+
+    def _is_aligned(self, field: str) -> bool:
+        """Whether the head of a field has outputs for classes that end with given notes."""
+        return isinstance(self.clock, AnticipatingClock) and self.clock.is_aligned(field)
+
+    def _num_gates(self, field: str) -> int:
+        """The number of outputs of the head of a field for given notes to come."""
+        if self.intervals is not None and field == self._clock.pitch:
+            return self.intervals.num_gates
+        return ALIGNED * self._is_aligned(field)
 
     @property
     def _clock(self) -> Any:
@@ -258,20 +290,28 @@ class NoteLSTM(nn.Module):
         self, field: str, context: NoteContext, known: Mapping[str, Tensor]
     ) -> Tensor:
         """(..., S) the features of the head of a field."""
-        clock = self._clock
-        key = _feature_key(clock, self.field_order, field)
+        key = _feature_key(self._clock, self.field_order, field)
         if key == "before":
             return context.features
+        groups, key = self._groups_for(field, context.sounding, known)
+        return self._features(key, groups)
+
+    def _groups_for(
+        self, field: str, sounding: Any, known: Mapping[str, Tensor]
+    ) -> tuple[Sequence[Any], str]:
+        """The sounding notes that the head of a field reads, by group, and the key of them."""
+        clock = self._clock
+        key = _feature_key(clock, self.field_order, field)
         instrument = known[str(clock.instrument)] if key.endswith(SAME) else None
-        groups = clock.groups(context.sounding, instrument)
+        groups = clock.groups(sounding, instrument)
         at = key.removesuffix(SAME)
         if at == "around":
             pitch = known[clock.pitch].long()
-            groups = [sounding.around(pitch) for sounding in groups]
+            groups = [group.around(pitch) for group in groups]
         if at != "before":
             wait = clock.wait(known[clock.step])
-            groups = [sounding.later(wait) for sounding in groups]
-        return self._features(key, groups)
+            groups = [group.later(wait) for group in groups]
+        return groups, key
 
     def _embedded(self, name: str, entries: Tensor) -> Tensor:
         """(..., E) from (...) class ids or numbers."""
@@ -286,33 +326,47 @@ class NoteLSTM(nn.Module):
     @override
     def forward(self, rows: Tensor, state: Any) -> tuple[Any, Any]:
         """Read (B, T, F) rows."""
+        model = state if self.memory is None else state.model
+        merged = None
+        if isinstance(model, AnticipatingState):
+            merged = cast(AnticipatingClock, self.clock).merge(rows, model.sounding)
+        context, after = self._read(rows, model, merged)
         if self.memory is None:
-            return self._read(rows, state)
-        votes, notes = self.memory(rows, state.memory)
-        context, state = self._read(rows, state.model)
-        return WithMemory(context, votes), WithMemory(state, notes)
+            return context, after
+        if merged is None:
+            votes, notes = self.memory(rows, state.memory)
+        else:
+            votes, notes = self.memory.read_merged(merged, state.memory)
+        return WithMemory(context, votes), WithMemory(after, notes)
 
-    def _read(self, rows: Tensor, state: _State) -> tuple[Hidden | NoteContext, _State]:
-        """Read (B, T, F) rows, without the memory."""
-        columns = [self._embedded(f.name, rows[..., i]) for i, f in enumerate(self.fields)]
+    def _read(
+        self, rows: Tensor, state: _State, merged: Merged | None
+    ) -> tuple[Hidden | NoteContext, _State]:
+        """Read (B, T, F) rows without the memory, and the notes that begin at them."""
         if isinstance(state, LSTMState):
-            context, state = run_lstm(self.lstm, torch.cat(columns, dim=-1), state)  # (B, T, H)
+            context, state = run_lstm(self.lstm, self._inputs(rows), state)  # (B, T, H)
             return Hidden(self.dropout(context.hidden)), state
         sounding, last = self._clock.read(rows, state.sounding)  # (B, T, I P)
         features = self._features("before", self._clock.groups(sounding))  # (B, T, S)
-        inputs = torch.cat([*columns, features], dim=-1)
-        if isinstance(state, AnticipatingState):
-            # Given notes, which would separate the written ones, are in the features.
-            written = cast(Tensor, written_rows(rows, self.fields))
-            context, lstm, output = run_lstm_where(
-                self.lstm, inputs, written, state.lstm, state.hidden
+        if merged is None:
+            context, lstm = run_lstm(self.lstm, self._inputs(rows, features), state.lstm)
+            output = context.hidden[:, -1]
+        else:
+            begun = self._clock.groups(self._clock.at(merged, state.sounding, sounding))
+            inputs = self._inputs(merged.rows, self._features("before", begun))
+            assert isinstance(state, AnticipatingState)
+            context, lstm, output = run_lstm_packed(
+                self.lstm, inputs, merged.counts, merged.latest, state.lstm, state.hidden
             )
-            hidden = self.dropout(context.hidden)
-            found = NoteContext(hidden, features, sounding)
-            return found, AnticipatingState(lstm, last, output)
-        context, lstm = run_lstm(self.lstm, inputs, state.lstm)
-        hidden = self.dropout(context.hidden)  # (B, T, H)
-        return NoteContext(hidden, features, sounding), NoteState(lstm, last)
+        found = NoteContext(self.dropout(context.hidden), features, sounding)  # (B, T, ...)
+        if isinstance(state, AnticipatingState):
+            return found, AnticipatingState(lstm, last, output.to(state.hidden))
+        return found, NoteState(lstm, last)
+
+    def _inputs(self, rows: Tensor, *features: Tensor) -> Tensor:
+        """(B, T, I) the inputs of the LSTM from (B, T, F) rows and features."""
+        columns = [self._embedded(f.name, rows[..., i]) for i, f in enumerate(self.fields)]
+        return torch.cat([*columns, *features], dim=-1)
 
     def predict(self, field: str, context: Any, known: Mapping[str, Tensor]) -> Prediction:
         """Predict one field, given those that come earlier in the order."""
@@ -329,10 +383,29 @@ class NoteLSTM(nn.Module):
         output = self.heads[field](torch.cat(inputs, dim=-1))  # (..., C) or (..., 2)
         # Under autocast, outputs have half precision, which is too coarse for a likelihood.
         output = output.to(torch.promote_types(output.dtype, torch.float32))
+        added, num_gates = None, self._num_gates(field)
+        if num_gates:
+            output, gates = output[..., :-num_gates], output[..., -num_gates:]
+            added = self._from_given(field, context.sounding, known, gates)
         if votes is not None and votes.log_shares is not None:
             output, gate = output[..., :-1], output[..., -1:]
             output = output + gate * votes.log_shares
+        if added is not None:
+            output = output + added
         return _prediction(self.config["time_distribution"], self._by_name[field], output)
+
+    def _from_given(
+        self, field: str, sounding: Anticipated, known: Mapping[str, Tensor], gates: Tensor
+    ) -> Tensor:
+        """(..., C) what is added to the logits of a step, a duration, an instrument or a pitch."""
+        clock = cast(AnticipatingClock, self.clock)
+        if self._is_aligned(field):
+            if clock.step in self.inputs[field]:
+                sounding = sounding.later(clock.wait(known[clock.step]))
+            return (gates.unsqueeze(-2) @ clock.aligned(field, sounding)).squeeze(-2)
+        groups, _ = self._groups_for(field, sounding, known)
+        logits: Tensor = cast(IntervalLayer, self.intervals)(groups, gates)
+        return logits
 
     def grow_from(self, model: NoteModel) -> None:
         """Copy the weights of a model of fewer fields, or without a memory.
@@ -360,8 +433,8 @@ class NoteLSTM(nn.Module):
                 if name not in given:
                     continue
                 if name not in blocks:
-                    # The outputs of the memory are the last ones of their layers, and the inputs
-                    # from features of given notes are the last ones of theirs.
+                    # The outputs of the memory, and those of given notes to come, are the last ones
+                    # of their layers, as the inputs from features of given notes are of theirs.
                     if name.startswith("sounding_layers."):
                         weights.zero_()
                     weights[tuple(map(slice, given[name].shape))] = given[name]
@@ -422,17 +495,16 @@ def _slices(sizes: Iterable[int]) -> Iterator[slice]:
 
 
 def _head_with_memory(
-    inputs: int, width: int, outputs: int, memory: Memory, field: str
+    inputs: int, width: int, outputs: int, memory: Memory, field: str, aligned: int
 ) -> nn.Module:
-    """A head that also reads the features of the votes, with a gate as its last output."""
+    """A head that also reads the features of the votes, with a gate behind its outputs."""
     num_features, gated = memory.num_features(field), memory.has_votes(field)
-    head = _head(inputs + num_features, width, outputs + gated)
+    head = _head(inputs + num_features, width, outputs, gated + aligned)
     first, last = _layers(head)
     with torch.no_grad():
         first.weight[:, inputs:] = 0
         if gated:
-            last.weight[-1] = 0
-            last.bias[-1] = _INITIAL_GATE
+            last.bias[outputs] = _INITIAL_GATE
     return head
 
 
@@ -478,10 +550,20 @@ def _prediction(time_distribution: str, field: Field, output: Tensor) -> Predict
     return normal_head(output, field)
 
 
-def _head(inputs: int, width: int, outputs: int) -> nn.Module:
-    if not width:
-        return nn.Linear(inputs, outputs)
-    return nn.Sequential(nn.Linear(inputs, width), nn.GELU(), nn.Linear(width, outputs))
+def _head(inputs: int, width: int, outputs: int, gates: int) -> nn.Module:
+    """A head whose last outputs, the gates of what is added to the others, are 0 at first."""
+    outputs += gates
+    head = (
+        nn.Sequential(nn.Linear(inputs, width), nn.GELU(), nn.Linear(width, outputs))
+        if width
+        else nn.Linear(inputs, outputs)
+    )
+    if gates:
+        last = _layers(head)[1]
+        with torch.no_grad():
+            last.weight[-gates:] = 0
+            last.bias[-gates:] = 0
+    return head
 
 
 _INITIAL_GATE: Final = 0.1
@@ -527,13 +609,18 @@ class NumpyNoteLSTM:
         self._fields: Final = by_name(model.fields)
         self._times: Final[str] = model.config["time_distribution"]
         self._sounding: NumpySounding | None = None
+        self._anticipating: AnticipatingClock | None = None
         if model.clock is not None:
             keys = {name: _feature_key(model.clock, field_order, name) for name in field_order}
             given = model.clock if isinstance(model.clock, AnticipatingClock) else None
             clock = model.clock.clock if isinstance(model.clock, AnticipatingClock) else model.clock
             after = None if given is None else given.after
             self._sounding = NumpySounding(clock, model.sounding_layers, keys, after)
-
+            self._anticipating = given
+        self._num_gates: Final = {name: model._num_gates(name) for name in field_order}
+        self._intervals: NumpyLinear | None = None
+        if model.intervals is not None:
+            self._intervals = NumpyLinear(model.intervals.matrix().t())
         self._memory: Final = None if model.memory is None else NumpyMemory(model.memory)
 
     def initial_state(self) -> tuple[Any, Any]:
@@ -542,31 +629,65 @@ class NumpyNoteLSTM:
 
     def step(self, rows: Rows, state: Any) -> tuple[Any, Any]:
         """Read one row of each sequence, (B, F)."""
+        model = state if self._memory is None else state.model
+        begun = None
+        if self._anticipating is not None:
+            begun = self._anticipating.begun(rows, model.sounding)
+        context, after = self._read(rows, model, begun)
         if self._memory is None:
-            return self._read(rows, state)
-        votes, notes = self._memory.step(rows, state.memory)
-        context, state = self._read(rows, state.model)
-        return WithMemory(context, votes), WithMemory(state, notes)
+            return context, after
+        if begun is None:
+            votes, notes = self._memory.step(rows, state.memory)
+        else:
+            votes, notes = self._memory.step_begun(begun, state.memory)
+        return WithMemory(context, votes), WithMemory(after, notes)
 
-    def _read(self, rows: Rows, state: Any) -> tuple[Any, Any]:
-        """Read one row of each sequence, without the memory."""
-        added = self._inputs[0](rows[:, 0])  # (B, 4 H)
+    def _read(self, rows: Rows, state: Any, begun: Sequence[Begun] | None) -> tuple[Any, Any]:
+        """Read one row of each sequence without the memory, and the notes that begin with it."""
+        if self._sounding is None:
+            hidden, state = self._lstm(rows[:, :0], state, self._added(rows))
+            return Hidden(hidden), state  # type: ignore[arg-type]
+        sounding, last = self._sounding.read(rows, state.sounding)
+        features = self._sounding.features("before", self._sounding.groups(sounding))
+        if begun is None:
+            hidden, lstm = self._lstm(features, state.lstm, self._added(rows))
+        else:
+            hidden, lstm = self._read_begun(begun, features, state)
+        found = NoteContext(hidden, features, sounding)  # type: ignore[arg-type]
+        if self._anticipating is None:
+            return found, NoteState(lstm, last)
+        return found, AnticipatingState(lstm, last, hidden)  # type: ignore[arg-type]
+
+    def _added(self, rows: Rows) -> Array:
+        """(B, 4 H) the contribution of rows (B, F) to the gates of the first layer."""
+        added = self._inputs[0](rows[:, 0])
         for i, inputs in enumerate(self._inputs[1:], 1):
             np.add(added, inputs(rows[:, i]), added)
-        if self._sounding is None:
-            hidden, state = self._lstm(rows[:, :0], state, added)
-            return Hidden(hidden), state  # type: ignore[arg-type]
-        sounding, state_after = self._sounding.read(rows, state.sounding)
-        features = self._sounding.features("before", self._sounding.groups(sounding))
-        hidden, lstm = self._lstm(features, state.lstm, added)
-        if isinstance(state, AnticipatingState):
-            written = written_rows(rows, self._columns)[:, None]
-            hidden = np.where(written, hidden, state.hidden)
-            parts = zip(lstm, state.lstm, strict=True)
-            lstm = LSTMState(*(np.where(written[..., None], a, b) for a, b in parts))  # type: ignore[arg-type]
-            found = NoteContext(hidden, features, sounding)  # type: ignore[arg-type]
-            return found, AnticipatingState(lstm, state_after, hidden)  # type: ignore[arg-type]
-        return NoteContext(hidden, features, sounding), NoteState(lstm, state_after)  # type: ignore[arg-type]
+        return added
+
+    def _read_begun(self, begun: Sequence[Begun], features: Array, state: Any) -> tuple[Array, Any]:
+        """Read notes that begin, one after another, in those sequences where they do.
+
+        Args:
+            begun: The notes, the last of which have the onset of the row.
+            features: (B, S) those at the row.
+            state: The state before.
+        """
+        sounding = cast(NumpySounding, self._sounding)
+        hidden, lstm = state.hidden, state.lstm
+        for note in begun:
+            if not note.there.any():
+                continue
+            here = features
+            if note.passed is not None:
+                now = later(state.sounding.now, note.passed)
+                here = sounding.features("before", sounding.groups(now))
+            output, after = self._lstm(here, lstm, self._added(note.rows))
+            there = note.there[:, None]
+            hidden = np.where(there, output, hidden)
+            parts = zip(after, lstm, strict=True)
+            lstm = LSTMState(*(np.where(there[..., None], a, b) for a, b in parts))
+        return hidden, lstm
 
     def predict(self, field: str, context: Any, known: Mapping[str, Tensor]) -> Prediction:
         """Predict one field, given those that come earlier in the order."""
@@ -602,10 +723,34 @@ class NumpyNoteLSTM:
         if self._sounding is not None:
             features.insert(0, self._sounding.features_for(field, context, known))
         output = self._heads[field](sums, known, features)
-        if votes is None or votes.log_shares is None:
-            return output
-        logits: Array = output[:, :-1] + output[:, -1:] * votes.log_shares
-        return logits
+        added = None
+        num_gates = self._num_gates[field]
+        if num_gates:
+            output, gates = output[:, :-num_gates], output[:, -num_gates:]
+            added = self._from_given(field, context.sounding, known, gates)
+        if votes is not None and votes.log_shares is not None:
+            output = output[:, :-1] + output[:, -1:] * votes.log_shares
+        return output if added is None else output + added
+
+    def _from_given(
+        self, field: str, sounding: Any, known: Mapping[str, NDArray[Any]], gates: Array
+    ) -> Array | None:
+        """(B, C) what is added to the logits of a field; None for nothing."""
+        clock, notes = cast(AnticipatingClock, self._anticipating), self._sounding
+        if not clock.is_aligned(field):
+            groups = cast(NumpySounding, notes).groups_for(field, sounding, known)
+            features = np.concatenate(
+                [cast(NumpySounding, notes).interval_features(group) for group in groups], axis=1
+            )  # (B, G, P)
+            return cast(NumpyLinear, self._intervals)(
+                (features * gates[:, :, None]).reshape(len(gates), -1)
+            )
+        if clock.step in self._heads[field].earlier:
+            sounding = later(sounding, clock.moved(known[clock.step]))
+        if field != clock.instrument and not (sounding[2] < LONGEST).any():
+            return None
+        found: Array = (gates[:, None] @ clock.aligned_rows(field, sounding))[:, 0]
+        return found
 
 
 @final

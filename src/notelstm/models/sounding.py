@@ -34,6 +34,7 @@ __all__ = [
     "Sounding",
     "SoundingClock",
     "coming_features",
+    "later",
     "running_max",
     "sounding_features",
     "times_of",
@@ -386,7 +387,7 @@ class NumpySounding:
     def _read(self, rows: Rows, before: Any) -> tuple[Any, Any]:
         """(B, I P) the sounding notes at the onset of rows (B, F), twice: they are the state."""
         pitch, step, duration = (rows[:, i] for i in self._clock.columns)
-        left, since = _later(before, times_of_rows(self._steps, step))
+        left, since = later(before, times_of_rows(self._steps, step))
         tone = pitch.astype(np.intp)
         if self._clock.instrument_column is not None:
             instrument = rows[:, self._clock.instrument_column].astype(np.intp)
@@ -429,36 +430,55 @@ class NumpySounding:
             group += (first, np.where(first < LONGEST, lasts, 0))
         return [group, *same]
 
+    def _used(self, place: str) -> list[str]:
+        """The names of the fields on which features depend, by their key."""
+        clock, where = self._clock, place.removesuffix(SAME)
+        used = [clock.step] * (where != "before") + [clock.pitch] * (where == "around")
+        return used + [str(clock.instrument)] * place.endswith(SAME)
+
+    def groups_for(
+        self, field: str, sounding: Any, known: Mapping[str, NDArray[Any]]
+    ) -> list[_Notes]:
+        """The sounding notes that the head of a field reads, by group."""
+        place, clock = self._place_of[field], self._clock
+        where = place.removesuffix(SAME)
+        instrument = known[str(clock.instrument)] if place.endswith(SAME) else None
+        groups = self.groups(sounding, instrument)
+        if where != "before":
+            wait = times_of_rows(self._steps, known[clock.step])
+            groups = [later(group, wait) for group in groups]
+        if where == "around":
+            pitch = known[clock.pitch]
+            groups = [
+                tuple(_around(t, pitch, s) for t, s in zip(group, _SILENCE, strict=False))
+                for group in groups
+            ]
+        return groups
+
+    def interval_features(self, group: _Notes) -> Array:
+        """(B, 5, P) the features of an IntervalLayer, of one group."""
+        left, since, coming, _ = group
+        soon = self._recency[coming]
+        first = (coming == coming.min(axis=1, keepdims=True)) & (coming < LONGEST)
+        parts: list[Any] = [left > 0, self._chord[since], soon, first, first * soon]
+        return np.stack(parts, axis=1, dtype=np.float32)
+
     def features_for(self, field: str, context: Any, known: Mapping[str, NDArray[Any]]) -> Array:
         """(B, S) the features of the head of a field."""
-        place, clock = self._place_of[field], self._clock
+        place = self._place_of[field]
         if place == "before":
             features: Array = context.features
             return features
-        where, with_instrument = place.removesuffix(SAME), place.endswith(SAME)
-        used = [clock.step] * (where != "before") + [clock.pitch] * (where == "around")
-        instrument = known[str(clock.instrument)] if with_instrument else None
-        entries = [known[name] for name in used] + ([] if instrument is None else [instrument])
-        key = place, b"".join(entry.tobytes() for entry in entries)
+        key = place, b"".join(known[name].tobytes() for name in self._used(place))
         if context is not self._context:
             self._context, self._found = context, {}
         if key not in self._found:
-            groups = self.groups(context.sounding, instrument)
-            if where != "before":
-                wait = times_of_rows(self._steps, known[clock.step])
-                groups = [_later(group, wait) for group in groups]
-            if where == "around":
-                pitch = known[clock.pitch]
-                groups = [
-                    tuple(_around(t, pitch, s) for t, s in zip(group, _SILENCE, strict=False))
-                    for group in groups
-                ]
-            self._found[key] = self.features(place, groups)
+            self._found[key] = self.features(place, self.groups_for(field, context.sounding, known))
         return self._found[key]
 
 
-def _later(sounding: Any, wait: _Times) -> _Notes:
-    """The sounding notes after a wait of (B,) thousandths."""
+def later(sounding: Any, wait: NDArray[np.int32]) -> tuple[NDArray[np.int32], ...]:
+    """The sounding notes in numpy after a wait of (B,) thousandths, as those of tensors."""
     left, since, *given = sounding
     by = wait[:, None]
     left, since = np.maximum(left - by, 0), np.minimum(since + by, LONGEST)

@@ -60,7 +60,9 @@ def chorales(
         model=ModelSpec(model.factory, {**model.settings, **settings}),
         read_policy=ReadPolicy(tracks="all"),
         parts="name",
-        given=GivenMixture(nothing=0.15, spans=0.25, parts=0.55, notes=0.05, gap=(1.0, 15.0)),
+        given=GivenMixture(
+            nothing=0.15, spans=0.45, parts=0.35, notes=0.05, gap=(1.0, 12.0), span=(2.0, 8.0)
+        ),
         transforms=(Transpose(low=-5, high=6),),
         batch_size=32,
     )
