@@ -13,8 +13,8 @@ study can be continued. ``--table`` rewrites the tables without measuring.
 - **optimizers**: AdamW alone, and Muon for the hidden matrices with AdamW for the other parameters.
   The learning rate of each is the best of three on training pieces that are set aside, and is then
   measured with a second seed. It needs torch 2.9, which has Muon.
-- **sizes**: models of several sizes, trained on more notes than in the ablations, and the time of
-  a note in generation.
+- **sizes**: models of several sizes, trained on more notes than in the ablations. The time of a
+  note in generation is another table, ``study_times.md``.
 - **songs**: which notes of several instruments are alike for the memory, and which are aligned.
 - **band**: the same on songs with drums, which are those of ``instruments.py``.
 """
@@ -95,11 +95,11 @@ def score(bundle: Bundle, valid: Sequence[Notes]) -> Row:
     return scores.to_json()
 
 
-def milliseconds(bundle: Bundle, prompt: Notes, notes: int = 1000) -> Row:
+def milliseconds(bundle: Bundle, prompt: Notes) -> Row:
     """Median and 99th percentile of the CPU time of a generated note."""
     playing = stream(bundle, prompt=prompt, seed=0)
     times = []
-    for _ in range(notes):
+    for _ in range(TIMED):
         began = time.process_time()
         next(playing)
         times.append(1e3 * (time.process_time() - began))
@@ -268,28 +268,43 @@ def beginnings(pieces: Sequence[Notes], count: int) -> list[Notes]:
 
 # Sizes.
 
-SIZES = (384, 512, 704)
-NOTES = 1_200_000
+SIZES = (256, 384, 512, 704)
+NOTES = 4_000_000
 """Notes that each size is trained on."""
+TIMED = 2000
+"""Generated notes that are timed."""
 
 
 def sizes(maestro: Path) -> None:
-    """Models of several sizes."""
+    """Models of several sizes, and their times."""
     music = open_music(str(maestro), expressive().read_policy)
     train = sample_of(music.side("train"), NOTES)
     valid = beginnings(music.side("validation"), SCORED)
-    table = Table("sizes", {"training notes": NOTES, "validation": SCORED})
-    for size in SIZES:
 
-        def row(size: int = size) -> Row:
-            recipe = with_settings(
-                expressive(hidden_size=size, memory_window=4096),
-                {"batch_size": 32, "training": {"precision": "bfloat16"}},
-            )
-            bundle, found = measured(recipe, train, valid)
-            return {**found, **milliseconds(bundle, valid[0].first(notes=200))}
+    def of_size(size: int) -> Recipe:
+        return with_settings(
+            expressive(hidden_size=size, memory_window=4096),
+            {"batch_size": 32, "training": {"precision": "bfloat16"}},
+        )
 
-        table.row(f"hidden size {size}", row)
+    def row(size: int) -> Row:
+        return measured(of_size(size), train, valid)[1]
+
+    def timed(size: int) -> Row:
+        # The time of a note does not depend on the weights, so a short training is enough.
+        recipe = with_settings(of_size(size), {"min_steps_per_epoch": 1})
+        bundle, found = measured(recipe, valid[:1], valid[:1])
+        times = milliseconds(bundle, valid[0].first(notes=200))
+        return {"parameters": found["parameters"], **times}
+
+    # The times are measured in a row, since they also depend on what else the machine does.
+    for study, setting, measure in (
+        ("sizes", {"training notes": NOTES, "validation": SCORED}, row),
+        ("times", {"notes": TIMED}, timed),
+    ):
+        table = Table(study, setting)
+        for size in SIZES:
+            table.row(f"hidden size {size}", functools.partial(measure, size))
 
 
 # Several instruments.

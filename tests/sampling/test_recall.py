@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from notelstm.encoders import BeatEncoder, LogTimeEncoder, PerformanceEventEncoder
@@ -98,7 +98,7 @@ def test_a_note_that_is_likely_enough_is_not_made_less_likely() -> None:
 
 @pytest.mark.parametrize(
     ("run", "shift", "factor"),
-    [(2, 0, 8), (3, 0, 8 * 125 ** (1 / 3)), (5, 0, 1000), (9, 0, 1000), (2, 5, 2), (5, 5, 1000)],
+    [(2, 0, 8), (3, 0, 8 * 125 ** (1 / 3)), (5, 0, 1000), (9, 0, 1000), (2, 5, 4), (5, 5, 1000)],
 )
 def test_the_odds_are_limited_at_first_more(run: int, shift: int, factor: float) -> None:
     recall = Recall(first_odds=8, odds=1000)
@@ -177,9 +177,35 @@ def test_transposition_stays_in_the_register_of_the_piece_and_in_an_octave() -> 
     assert is_unchanged(EAGER, STEP, begun(13))
 
 
+def test_no_passage_begins_at_the_same_pitches_where_many_notes_repeat() -> None:
+    new = [(pitch - 1 + k % 3, step + 7) for k, (pitch, step) in enumerate(THEME)]
+    few = [*THEME, *new, *THEME[:60], (20, 90)]
+    many = [*THEME, *new, *THEME[:60], (20, 90), *THEME[20:60], (21, 95)]
+
+    def begun(line: Sequence[tuple[int, int]], count: int, shift: int = 0) -> Tracker:
+        return tracked([*line, *((pitch + shift, step) for pitch, step in THEME[:count])])
+
+    assert not is_unchanged(EAGER, STEP, begun(few, 3))
+    assert is_unchanged(EAGER, STEP, begun(many, 3))
+    # One that has begun goes on, and others begin at other pitches.
+    assert not is_unchanged(EAGER, STEP, begun(many, 5))
+    assert not is_unchanged(EAGER, STEP, begun(many, 3, shift=1))
+
+
 # Exactness
 
 LINES = st.lists(st.tuples(st.integers(60, 62), st.sampled_from([0, 10, 12, 30])), max_size=60)
+
+
+def repeating(line: Sequence[tuple[int, int]]) -> list[bool]:
+    """Whether each note belongs to a repetition of eight notes at the same pitches."""
+    found = [False] * len(line)
+    for last in range(len(line)):
+        for lag in range(8, last + 1):
+            run, _, shift, _ = longest(line[: last + 1], lag)
+            if run >= 8 and shift == 0:
+                found[last - 7 : last + 1] = [True] * 8
+    return found
 
 
 def longest(line: Sequence[tuple[int, int]], lag: int) -> tuple[int, int, int, int]:
@@ -201,6 +227,7 @@ def longest(line: Sequence[tuple[int, int]], lag: int) -> tuple[int, int, int, i
 
 
 @given(LINES)
+@example([*THEME[:12], *THEME[:10]])
 def test_runs_are_those_of_a_comparison_note_by_note(line: list[tuple[int, int]]) -> None:
     time = 0.0
     tones: list[tuple[float, Tone]] = []
@@ -230,6 +257,7 @@ def test_runs_are_those_of_a_comparison_note_by_note(line: list[tuple[int, int]]
         assert runs._chords[lag] == chords
         assert runs._shift[lag] == shift
         assert runs._same[lag] == same
+    assert runs._repeats[: len(line)].tolist() == repeating(line)[::-1]
 
 
 def test_what_was_read_note_by_note_equals_what_is_read_at_once() -> None:

@@ -45,6 +45,11 @@ LOOP: Final = 16
 """The minimum run at the same pitches of a loop."""
 LEAVE: Final = 20.0
 """The factor by which the odds of the next pitch of a loop are reduced."""
+RECENT: Final = 256
+"""The latest notes of which at most `MOST` may repeat a passage at the same pitches when another
+begins. Otherwise music that has few pitches, whose notes often agree by chance, returns to the same
+passages again and again, and keeps to these pitches."""
+MOST: Final = 1 / 3
 
 OCTAVE: Final = 12
 """The greatest transposition, semitones."""
@@ -52,9 +57,12 @@ OCTAVE: Final = 12
 _ROLES: Final = ("step", "instrument", "pitch")
 _RISE: Final = 3
 """Notes in which the greatest factor of the odds rises from its first to its last value."""
-_OTHER_KEY: Final = 4.0
+_OTHER_KEY: Final = 2.0
 """The divisor of the first greatest factor for transposed passages. Intervals agree by chance more
 often than pitches, but in real pieces a passage returns more often in the same key."""
+_LONGEST_LAG: Final = MAX_HISTORY - RECENT - FIGURE
+"""The limit of the lags of passages that count for `MOST`: of longer ones, not all notes are among
+those that a copy of a tracker lists."""
 _ROUNDING: Final = 1e-6
 
 
@@ -133,6 +141,9 @@ class _Runs:
         self._chords = np.zeros(MAX_HISTORY, dtype=np.int64)
         self._shift = np.zeros(MAX_HISTORY)
         self._same = np.zeros(MAX_HISTORY, dtype=np.int64)
+        # Whether each note is in a passage of `FIGURE` notes that repeats an earlier one at equal
+        # pitches.
+        self._repeats = np.zeros(MAX_HISTORY, dtype=np.bool_)
         # The passages of the latest note, by minimum run and lag: each field of a row asks for one.
         self._found: dict[tuple[int, int], _Passage | None] = {}
 
@@ -142,7 +153,7 @@ class _Runs:
         if not new:
             return self
         other = copy.copy(self)
-        other._notes, other._found = self._notes.copy(), {}
+        other._notes, other._repeats, other._found = self._notes.copy(), self._repeats.copy(), {}
         for onset, tone in tracker.latest(min(new, MAX_HISTORY)):
             other._add(onset, tone)
         other._num_notes = tracker.num_notes
@@ -165,6 +176,12 @@ class _Runs:
         self._chords = (self._chords + (step > TOGETHER)) * grows
         self._run = self._run * grows + agrees
         self._shift = shift
+        self._repeats[1:] = self._repeats[:-1]
+        long = (self._run >= FIGURE) & (shift == 0)
+        # A passage does not overlap the one that it repeats.
+        self._repeats[0] = long[FIGURE:_LONGEST_LAG].any()
+        if self._repeats[0]:
+            self._repeats[:FIGURE] = True
 
     def passage(self, least: int, apart: int) -> _Passage | None:
         """The passage with the longest run, or a loop.
@@ -203,6 +220,9 @@ class _Runs:
         run[1:][(target < pitch.min()) | (target > pitch.max()) | (abs(shift[1:]) > OCTAVE)] = 0
         lag = int(np.argmax(2 * run + (self._shift[:count] == 0)))
         if run[lag] < least:
+            return None
+        begins = run[lag] < least + _RISE and self._shift[lag] == 0
+        if begins and self._repeats[:RECENT].mean() > MOST:
             return None
         return self._following(lag, int(run[lag]), int(self._shift[lag]))
 
@@ -247,8 +267,9 @@ class Recall:
     instruments, they agree at the same pitches only. A transposition is at most an octave and stays
     in the register of the piece. Passages that began less than `apart` notes
     ago do not count, nor does any while a figure goes on or a passage has returned as a whole. If
-    16 notes repeat those before them, in a loop, the next pitch of the loop becomes less likely.
-    The latest 1,024 notes are compared.
+    more than a third of the latest 256 notes repeat earlier ones at the same pitches, a passage
+    begins at other pitches only. If 16 notes repeat those before them, in a loop, the next pitch of
+    the loop becomes less likely. The latest 1,024 notes are compared.
 
     Velocities and durations do not change, nor do steps that are numbers. Encoders of events are
     not supported: their predictions do not change.
@@ -258,14 +279,14 @@ class Recall:
         probability: The probability up to which an entry is raised, above 0 and below 1.
         odds: The greatest factor of its odds, from 1 to 1e9.
         first_odds: The same at the beginning of a passage, at most `odds`; transposed passages
-            begin with a quarter of it.
+            begin with half of it.
         apart: The minimum number of notes from a passage to its return, from 2 to 1000.
     """
 
     notes: int = 2
     probability: float = 0.99
     odds: float = 1000.0
-    first_odds: float = 50.0
+    first_odds: float = 100.0
     apart: int = 64
 
     def __post_init__(self) -> None:
