@@ -132,7 +132,7 @@ class Memory:
             The number of the rows that led to it.
         """
         if self.engine is not engine:
-            self.engine, self.rows, self.states = engine, rows[:0], {}
+            self.engine, self.rows = engine, rows[:0]
         count = min(len(rows), len(self.rows))
         differ = (rows[:count] != self.rows[:count]).any(axis=1)
         shared = int(differ.argmax()) if differ.any() else count
@@ -315,7 +315,8 @@ class Engine:
         first = first_read(len(played))
         beats = tempo_map or TempoMap(time_signature_beats=[0], numerators=[4], denominators=[4])
         notes = self._with_parts(notes_of(played[first:], beats), played[first:])
-        rows = self.bundle.encoder.encode(notes)
+        # The piece goes on: its last note so far is not its end.
+        rows = self.bundle.encoder.encode(dataclasses.replace(notes, truncated=True))
         least = self.bundle.context_length
         if least is not None and 0 < len(rows) < least:
             raise DataError(

@@ -274,15 +274,19 @@ class Connected:
         if kind not in _IN_THREAD:
             await self._send(_texts(list(chain.from_iterable(steps))))
             return
-        worker = self._sessions.worker
-        wait, done = performance.seconds_ahead if kind == "head" else 0.0, False
+        worker, done = self._sessions.worker, False
+        ahead = min(performance.seconds_ahead, _SOON)
+        wait = {"head": ahead, "fill": _FILLING}.get(kind, 0.0)
+        due = time.monotonic() + wait
         while not done and entry.connection is self:
-            wait = _FILLING if kind == "fill" else min(wait, _SOON)
-            run = partial(_run_steps, steps, worker, wait, until_first=wait < _SOON)
-            texts, done = await worker.run(run, time.monotonic() + wait)
+            run = partial(_run_steps, steps, worker, due, until_first=wait < _SOON)
+            texts, done = await worker.run(run, due)
             await self._send(texts)
-            if texts:
-                wait = performance.seconds_ahead
+            if texts and kind != "fill":
+                wait = min(performance.seconds_ahead, _SOON)
+            # A message that needs few notes is not put off for the many of another one.
+            if kind != "head":
+                due = time.monotonic() + wait
 
     async def _text(self) -> str:
         """The next message, "" for one that is not a text."""
@@ -366,30 +370,38 @@ async def _read(steps: Iterator[Sequence[Reply]], worker: Worker) -> None:
     # What cannot be read is refused when the model is asked to continue it.
     with contextlib.suppress(NotelstmError, ClosedError):
         while not done:
-            run = partial(_run_steps, steps, worker, _READING, until_first=False)
-            _, done = await worker.run(run, time.monotonic() + _READING)
+            due = time.monotonic() + _READING
+            run = partial(_run_steps, steps, worker, due, until_first=False)
+            _, done = await worker.run(run, due)
 
 
 def _run_steps(
-    steps: Iterator[Sequence[Reply]], worker: Worker, wait: float, *, until_first: bool
+    steps: Iterator[Sequence[Reply]], worker: Worker, due: float, *, until_first: bool
 ) -> tuple[list[str], bool]:
-    """Run a few steps of a message, or a single one if others are due before the next.
+    """Run a few steps of a message, or a single one if another job is due earlier.
 
     Args:
         steps: The steps.
         worker: The worker in whose thread they run.
-        wait: Seconds for which the next step can wait.
+        due: The time on the monotonic clock at which their result is needed.
         until_first: Whether to return with the first replies.
 
     Returns:
         The messages to send, and whether there are no more.
     """
-    texts: list[str] = []
+    replies: list[Reply] = []
+    done = False
     for _ in range(_STEPS_AT_ONCE):
-        replies = next(steps, None)
-        if replies is None:
-            return texts, True
-        texts += _texts(replies)
-        if worker.is_wanted(time.monotonic() + wait) or (until_first and texts):
+        more = next(steps, None)
+        if more is None:
+            done = True
             break
-    return texts, False
+        for reply in more:
+            last = replies[-1] if replies else {"type": ""}
+            if reply["type"] == last["type"] == "notes" and reply["take"] == last["take"]:
+                last["notes"] += reply["notes"]
+            else:
+                replies.append(reply)
+        if worker.is_wanted(due) or (until_first and replies):
+            break
+    return _texts(replies), done
