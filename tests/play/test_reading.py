@@ -152,21 +152,19 @@ def test_the_first_note_does_not_wait_for_the_second(
     assert len(rows) == 1
 
 
-def test_a_model_that_reads_other_rows_than_it_samples(fed: list[int]) -> None:
-    player = Player(SOFTER)
+def test_a_model_that_reads_other_rows_than_it_samples(bundle: Bundle, fed: list[int]) -> None:
+    player = Player(dataclasses.replace(bundle, input_transform=softer))
     player.play([60, 64, 67])
     player("continue", at=player.at, seconds=None, seed=1)
-    assert player.listen(12)
-    player("stop", at=player.at)
-    assert len(player.performance._piece()) > 10
+    player.listen(4)
     fed.clear()
     player("again", at=player.at, seconds=None, seed=1)
     assert not fed
-    assert player.listen(12)
+    player.listen(4)
     player.play([60])
     piece = len(player.performance._piece())
     player("continue", at=player.at, seconds=None, seed=2)
-    assert sum(fed) == piece - 3
+    assert sum(fed) == piece - 3 > 10
 
 
 def test_the_players_notes_are_read_before_an_answer(bundle: Bundle, fed: list[int]) -> None:
