@@ -333,3 +333,7 @@ def test_notes_of_several_steps_are_one_message() -> None:
     texts, done = _run_steps(steps, cast(Any, Queue(9.0)), 5.0, until_first=True)
     assert [json.loads(text)["notes"] for text in texts] == [["a"]]
     assert not done
+    # Reading has no replies, and another look at the event loop would put off the first note.
+    steps = iter([*([[]] * 50), [notes(1, "a")], [notes(1, "b")]])
+    texts, done = _run_steps(steps, cast(Any, Queue(9.0)), 5.0, until_first=True)
+    assert [json.loads(text)["notes"] for text in texts] == [["a"]]

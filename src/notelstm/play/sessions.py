@@ -42,7 +42,9 @@ _FILLING: Final = 1.0
 _READING: Final = 30.0
 """Seconds for which what has been played can wait until it is read: until nothing else waits."""
 _STEPS_AT_ONCE: Final = 8
-"""The most steps of a message without a look at the event loop: some tens of milliseconds."""
+"""The steps of a message after which its replies are sent: some tens of milliseconds."""
+_SILENT_STEPS: Final = 64
+"""The most steps without replies before a look at whether the client is still there."""
 
 
 @final
@@ -391,7 +393,7 @@ def _run_steps(
     """
     replies: list[Reply] = []
     done = False
-    for _ in range(_STEPS_AT_ONCE):
+    for count in range(1, _SILENT_STEPS + 1):
         more = next(steps, None)
         if more is None:
             done = True
@@ -402,6 +404,7 @@ def _run_steps(
                 last["notes"] += reply["notes"]
             else:
                 replies.append(reply)
-        if worker.is_wanted(due) or (until_first and replies):
+        enough = until_first or count >= _STEPS_AT_ONCE
+        if worker.is_wanted(due) or (replies and enough):
             break
     return _texts(replies), done
