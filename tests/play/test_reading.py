@@ -6,7 +6,8 @@ import contextlib
 import dataclasses
 import itertools
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -21,7 +22,7 @@ from notelstm.fields import Field, Rows
 from notelstm.generation import Session
 from notelstm.models import NoteLSTM
 from notelstm.models.inference import map_arrays
-from notelstm.play import Limits, engine
+from notelstm.play import Limits, create_app, engine
 from notelstm.play.engine import STRIDE, Engine, Memory, Played
 from notelstm.play.performance import Performance
 from notelstm.play.protocol import RefusedError, parse
@@ -337,3 +338,38 @@ def test_notes_of_several_steps_are_one_message() -> None:
     steps = iter([*([[]] * 50), [notes(1, "a")], [notes(1, "b")]])
     texts, done = _run_steps(steps, cast(Any, Queue(9.0)), 5.0, until_first=True)
     assert [json.loads(text)["notes"] for text in texts] == [["a"]]
+
+
+def waited_for(condition: Callable[[], bool]) -> bool:
+    """Whether a condition has become true."""
+    give_up = time.monotonic() + 600
+    while not condition() and time.monotonic() < give_up:
+        time.sleep(0.01)
+    return condition()
+
+
+def test_the_server_reads_while_no_message_waits(
+    connect: Callable[..., Any], serve: Callable[..., Any]
+) -> None:
+    server = serve()
+    client = connect(server.address)
+    client.play([60 + k for k in range(12)], start=1)
+    performance = server.app._sessions.performance(client.welcome["session"])
+    assert waited_for(lambda: performance._memory.last >= 9)
+    client.send("continue", at=5, seconds=1, seed=1)
+    assert client.listen(5)[1]
+
+
+def test_what_cannot_be_read_is_refused_when_it_is_to_be_continued(
+    connect: Callable[..., Any], serve: Callable[..., Any], bundle: Bundle
+) -> None:
+    server = serve(app=create_app(dataclasses.replace(bundle, context_length=8)))
+    client = connect(server.address)
+    client.play([60, 62, 64, 65, 67], start=1)
+    performance = server.app._sessions.performance(client.welcome["session"])
+    assert waited_for(lambda: len(performance._piece()) == 5)
+    client.send("keep", take=1)
+    assert json.loads(client.socket.recv(timeout=600))["about"] == "keep"
+    client.send("continue", at=5, seconds=1, seed=1)
+    error = json.loads(client.socket.recv(timeout=600))
+    assert error["message"].startswith("the model continues 8 notes or more, not 5")
