@@ -423,7 +423,8 @@ def test_the_memory_of_a_session_is_constant(bundle: Any) -> None:
     assert sizes[-1] <= sizes[4] * 1.5
     # The states of the model at some notes of the piece take most of it.
     assert max(spaces) < 8e6
-    assert len(performance._memory.states) <= 41  # (192 + 128) / 8, and the last
+    # Every eighth of the latest 128 rows, every 64th of all, and two more.
+    assert len(performance._memory.states) <= 16 + 256 // 64 + 4
 
 
 def test_a_client_without_pause_does_not_stop_the_others(bundle: Any) -> None:

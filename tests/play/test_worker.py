@@ -54,13 +54,15 @@ def test_the_earliest_due_runs_first(worker: Worker) -> None:
     async def play() -> None:
         gate = Gate()
         first = await begun(worker, gate)
-        assert not worker.is_wanted
+        assert not worker.is_wanted()
         jobs = [
             asyncio.ensure_future(worker.run(noted(order, number), due))
             for number, due in enumerate([3.0, 1.0, 2.0, 1.0])
         ]
         await asyncio.sleep(0)
-        assert worker.is_wanted
+        assert worker.is_wanted()
+        assert worker.is_wanted(1.5)
+        assert not worker.is_wanted(1.0)
         gate.open()
         assert await first == "done"
         await asyncio.gather(*jobs)
@@ -103,7 +105,7 @@ def test_a_closed_worker_keeps_nobody_waiting(worker: Worker) -> None:
         second = asyncio.ensure_future(worker.run(noted(order, 1)))
         await asyncio.sleep(0)
         worker.close()
-        assert worker.is_wanted  # a long job sees that it should end
+        assert worker.is_wanted(0.0)  # a long job sees that it should end
         for job in (first, second):
             with pytest.raises(ClosedError):
                 await job

@@ -6,11 +6,14 @@ import bisect
 import contextlib
 import dataclasses
 import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections import Counter
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, cast, final
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from notelstm.bundle import Bundle
 from notelstm.errors import DataError
@@ -20,23 +23,28 @@ from notelstm.generation.rows import Seed
 from notelstm.generation.sequences import STALL_LIMIT
 from notelstm.generation.session import Snapshot
 from notelstm.generation.writing import WritingTask, can_write, writing_steps
+from notelstm.models.inference import HasNumpyStep, NumpyStep, in_use
 from notelstm.notes import Notes, TempoMap
 from notelstm.parts import Part, PartMap
-from notelstm.protocols import Prediction, Sampler, SamplingContext
+from notelstm.protocols import NoteModel, Prediction, Sampler, SamplingContext
 from notelstm.sampling.masking import allow_only, constrain_interval
 
-__all__ = ["STRIDE", "Continuation", "Engine", "Memory", "Played", "notes_of"]
+__all__ = ["STRIDE", "Continuation", "Engine", "Memory", "Played", "first_read", "notes_of"]
 
 _CONTEXT: Final = 192
-"""The notes at the end of a piece that a model reads at least; they take it 20 ms."""
-STRIDE: Final = 128
+"""The notes at the end of a piece that a model reads at least; they take it 30 ms."""
+STRIDE: Final = 512
 """The first note that is read moves in steps of so many notes, between which only new ones are."""
 _CHECKPOINT: Final = 8
-"""Rows between two states of the model that are kept."""
-_ROWS_AT_ONCE: Final = 4
+"""Rows between two of the latest states of the model that are kept; the rows read in a call."""
+_LATEST: Final = 128
+"""Rows after the first of these states: more than are sampled ahead of the play head."""
+_SPARSE: Final = 8
+"""The share of the earlier states that are kept is one in so many."""
+_ROWS_AT_ONCE: Final = 2
 """The rows that are sampled in a call, so that the sessions of a server take turns."""
-_READ_AT_ONCE: Final = 32
-"""The rows that are read in a call; reading one takes a fraction of the time of sampling it."""
+_SESSIONS: Final = 32
+"""The most sessions of a model: with more continuations at a time, they take turns."""
 _FOLLOWING: Final = 30.0
 """Seconds after a span whose notes are given to the model that fills it."""
 _LONGEST_HOLD: Final = 12.0
@@ -96,32 +104,65 @@ class Memory:
     """What a model has read of a piece, so that it reads only what is new.
 
     The rows of a piece are those of its beginning, followed by new ones; the states that were kept
-    at rows before the first difference are still right.
+    at rows before the first difference are still right. The rows that a continuation samples have
+    been read by the model as well, whether or not all of them will be part of the piece.
 
     Attributes:
         engine: The engine of the model, None if nothing was read.
         rows: (N, F) the rows that were read.
         states: States of the model by the number of rows that it had read.
+        first: The number of the first note of the piece that was read.
+        last: The number of the first note that was not.
+        begin: The number of rows after which the latest continuation began.
+        continuation: The continuation whose rows are the last, None if they are those of a piece.
     """
 
     engine: Engine | None = None
     rows: Rows = dataclasses.field(default_factory=lambda: np.zeros((0, 0), np.float32))
     states: dict[int, Snapshot] = dataclasses.field(default_factory=dict)
+    first: int = 0
+    last: int = 0
+    begin: int = 0
+    continuation: Continuation | None = None
 
-    def shared(self, rows: Rows) -> int:
-        """The number of first rows that are the same as those that were read."""
+    def cut(self, engine: Engine, rows: Rows) -> int:
+        """Forget all but a state that was reached by the first of some rows (N, F).
+
+        Returns:
+            The number of the rows that led to it.
+        """
+        if self.engine is not engine:
+            self.engine, self.rows = engine, rows[:0]
         count = min(len(rows), len(self.rows))
         differ = (rows[:count] != self.rows[:count]).any(axis=1)
-        return int(differ.argmax()) if differ.any() else count
+        shared = int(differ.argmax()) if differ.any() else count
+        self.states = {n: state for n, state in self.states.items() if n <= shared}
+        last = max(self.states, default=0)
+        self.rows, self.continuation = rows[:last], None
+        return last
+
+    def add(self, rows: Rows, session: Session) -> None:
+        """Add rows (N, F) that a session has read after the others, and maybe its state."""
+        self.rows = np.concatenate([self.rows, rows])
+        count = len(self.rows)
+        if self.continuation is None or count % _CHECKPOINT == 0:
+            self.states[count] = session.snapshot()
+            latest = count - _LATEST
+            self.states = {
+                n: state
+                for n, state in self.states.items()
+                if n in (self.begin, count)
+                or (n % _CHECKPOINT == 0 and (n > latest or n // _CHECKPOINT % _SPARSE == 0))
+            }
 
 
-def _first_read(count: int) -> int:
+def first_read(count: int) -> int:
     """The number of the first note that is read of a piece of `count` notes."""
     return max(0, (count - _CONTEXT) // STRIDE * STRIDE)
 
 
 @final
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)
 class Continuation:
     """A continuation of a piece that is being sampled.
 
@@ -160,9 +201,12 @@ class Continuation:
 
 @final
 class Engine:
-    """A model whose sessions are shared: each job borrows one and puts back a snapshot.
+    """A model that reads and continues the pieces of all players.
 
-    Thread-safe.
+    Each job uses one of a few sessions. A continuation finds its own as it left it, unless there
+    are so many that another one has taken it.
+
+    Thread-safe, one job at a time.
 
     Args:
         bundle: The model.
@@ -182,16 +226,19 @@ class Engine:
         self._parts: Final = parts if isinstance(parts, PartMap) else None
         self.parts: Final[tuple[Part, ...]] = () if self._parts is None else _named(self._parts)
         self._class_of: Final = {part.name: k for k, part in enumerate(self.parts)}
-        session = self._new_session()
-        self._initial: Final = session.snapshot()
-        self._free: Final = [session]
+        self._model: Final = _OneStep(bundle.generation_model)
+        self._sessions: Final = [self._new_session()]
+        self._session_of: Final[WeakKeyDictionary[Continuation, Session]] = WeakKeyDictionary()
+        self._initial: Final = self._sessions[0].snapshot()
         # The first rows of a process take many times as long as later ones.
-        self.advance(self.begin(Memory(), (), bundle.sampler, 0), 0.0, rows=2)
+        memory = Memory()
+        self.read(memory, ())
+        self.advance(self.begin(memory, (), bundle.sampler, 0), memory, 0.0)
 
     def _new_session(self) -> Session:
         bundle = self.bundle
         return Session(
-            bundle.generation_model,
+            self._model,
             bundle.encoder,
             bundle.sampler,
             input_transform=bundle.input_transform,
@@ -199,18 +246,38 @@ class Engine:
         )
 
     @contextlib.contextmanager
-    def _session(self, snapshot: Snapshot, sampler: Sampler) -> Iterator[Session]:
+    def _session(
+        self, snapshot: Snapshot, sampler: Sampler, user: Continuation | None = None
+    ) -> Iterator[Session]:
+        """A session in the state of a snapshot.
+
+        Args:
+            snapshot: The snapshot.
+            sampler: The sampler.
+            user: The continuation whose latest snapshot this is, if it is one.
+        """
         with self._lock:
-            session = self._free.pop() if self._free else None
-        session = session or self._new_session()
-        session.restore(snapshot)
-        if session.sampler is not sampler:
-            session.sampler = sampler
-        try:
+            session = None if user is None else self._session_of.pop(user, None)
+            if session is None:
+                session = self._free_session()
+                session.restore(snapshot)
+            if session.sampler is not sampler:
+                session.sampler = sampler
             yield session
-        finally:
-            with self._lock:
-                self._free.append(session)
+            if user is not None:
+                user.snapshot = session.snapshot()
+                self._session_of[user] = session
+
+    def _free_session(self) -> Session:
+        """A session that no continuation has, or that of the one that has waited for longest."""
+        taken = {id(session) for session in self._session_of.values()}
+        for session in self._sessions:
+            if id(session) not in taken:
+                return session
+        if len(self._sessions) < _SESSIONS:
+            self._sessions.append(self._new_session())
+            return self._sessions[-1]
+        return self._session_of.pop(next(iter(self._session_of)))
 
     def read(
         self, memory: Memory, played: Sequence[Played], tempo_map: TempoMap | None = None
@@ -229,38 +296,45 @@ class Engine:
             DataError: If the piece is shorter than the model's context.
             EncodingError: If it is outside the encoder's domain.
         """
-        while self.read_part(memory, played, tempo_map):
+        for _ in self.read_steps(memory, played, tempo_map):
             pass
+        return self._state(memory)
+
+    def _state(self, memory: Memory) -> Snapshot:
+        """The state after the piece of a memory."""
         return memory.states.get(len(memory.rows), self._initial)
 
-    def read_part(
+    def read_steps(
         self, memory: Memory, played: Sequence[Played], tempo_map: TempoMap | None = None
-    ) -> bool:
-        """Read the next rows of a piece, some milliseconds' worth; arguments as for :meth:`read`.
+    ) -> Iterator[None]:
+        """Read a piece in steps of a few milliseconds; arguments as for :meth:`read`.
 
-        Returns:
-            Whether there are more.
+        Yields:
+            Between two steps. They can be left there, and the piece be read another time.
         """
-        read = played[_first_read(len(played)) :]
+        first = first_read(len(played))
         beats = tempo_map or TempoMap(time_signature_beats=[0], numerators=[4], denominators=[4])
-        rows = self.bundle.encoder.encode(self._with_parts(notes_of(read, beats), read))
+        notes = self._with_parts(notes_of(played[first:], beats), played[first:])
+        # The piece goes on: its last note so far is not its end.
+        rows = self.bundle.encoder.encode(dataclasses.replace(notes, truncated=True))
         least = self.bundle.context_length
         if least is not None and 0 < len(rows) < least:
             raise DataError(
                 f"the model continues {least} notes or more, not {len(rows)}",
                 hint="play more notes, or start without any",
             )
-        shared = memory.shared(rows) if memory.engine is self else 0
-        kept = {n: state for n, state in memory.states.items() if 0 < n <= shared}
-        last = max(kept, default=0)
-        end = min(last + _READ_AT_ONCE, len(rows))
-        with self._session(kept.get(last, self._initial), self.bundle.sampler) as session:
-            for n in range(last, end, _CHECKPOINT):
-                session.feed(rows[n : min(n + _CHECKPOINT, end)])
+        last, memory.first = memory.cut(self, rows), first
+        while last < len(rows):
+            after = min((last // _CHECKPOINT + 1) * _CHECKPOINT, len(rows))
+            state = memory.states.get(last, self._initial)
+            with self._session(state, self.bundle.sampler) as session:
+                session.feed(rows[last:after])
                 session.pop_finished()
-                kept[min(n + _CHECKPOINT, end)] = session.snapshot()
-        memory.engine, memory.rows, memory.states = self, rows[:end], kept
-        return end < len(rows)
+                memory.add(rows[last:after], session)
+            last = after
+            if last < len(rows):
+                yield
+        memory.last = len(played)
 
     def _with_parts(self, notes: Notes, played: Sequence[Played]) -> Notes:
         """The notes with the classes of the model's parts as tracks: by name, else by program."""
@@ -273,42 +347,41 @@ class Engine:
         return dataclasses.replace(notes, track=classes, track_names=names)
 
     def begin(
-        self,
-        memory: Memory,
-        played: Sequence[Played],
-        sampler: Sampler,
-        seed: int,
-        tempo_map: TempoMap | None = None,
+        self, memory: Memory, played: Sequence[Played], sampler: Sampler, seed: int
     ) -> Continuation:
-        """Begin to continue a piece.
+        """Begin to continue a piece that has been read.
 
         Args:
-            memory: As for :meth:`read`, as are `played` and `tempo_map`.
+            memory: The memory of the piece. The rows of the continuation are added to it, until
+                another piece is read.
             played: The notes of the piece.
             sampler: The sampler.
             seed: The random seed.
-            tempo_map: The tempo map of the piece.
-
-        Raises:
-            DataError: If the piece is shorter than the model's context.
-            EncodingError: If it is outside the encoder's domain.
         """
-        state = self.read(memory, played, tempo_map)
+        state = self._state(memory)
         tracker = state.trackers[0]
         last = float(tracker.latest(1)[0][0]) if tracker.num_notes else 0.0
-        return Continuation(
+        continuation = Continuation(
             snapshot=dataclasses.replace(state, seeds=(Seed(seed),), noise=(0,)),
             sampler=sampler,
             zero=(played[-1].start if played else 0.0) - last,
             first=tracker.num_notes,
             instrument=_most_common(played[-_CONTEXT:]),
         )
+        memory.begin = len(memory.rows)
+        # A model whose input is transformed does not read the rows that it samples.
+        if self.bundle.input_transform is None:
+            memory.continuation = continuation
+        return continuation
 
-    def first_onset(self, continuation: Continuation, earliest: float | None = None) -> float:
+    def first_onset(
+        self, continuation: Continuation, memory: Memory, earliest: float | None = None
+    ) -> float:
         """Sample up to the first new note.
 
         Args:
             continuation: The continuation, which is advanced.
+            memory: The memory with which it began.
             earliest: A time in the piece before which the note shall not start, if the model can
                 be constrained to it; None for any time.
 
@@ -320,44 +393,40 @@ class Engine:
         if earliest is not None and isinstance(own, tuple):
             first = _NotBefore(earliest - continuation.zero)
             sampler = dataclasses.replace(cast(Any, sampler), processors=(first, *own))
-        with self._session(continuation.snapshot, sampler) as session:
+        with self._session(continuation.snapshot, sampler, continuation) as session:
             while (tracker := session.trackers[0]).num_notes == continuation.first:
                 if continuation.stalled:
                     return float("inf")
-                session.next()
-                continuation.count_row(session.trackers[0].num_notes, session.trackers[0].time)
-            continuation.snapshot = session.snapshot()
+                _sample(session, continuation, memory)
             return continuation.zero + float(tracker.latest(1)[0][0])
 
     def advance(
-        self, continuation: Continuation, until: float, rows: int = _ROWS_AT_ONCE
+        self, continuation: Continuation, memory: Memory, until: float
     ) -> tuple[list[Played], bool]:
-        """Sample a few rows.
+        """Sample a few rows; none before the first notes have been returned.
 
         Args:
             continuation: The continuation, which is advanced.
+            memory: The memory with which it began.
             until: The time in the piece up to which notes are wanted, seconds.
-            rows: The most rows.
 
         Returns:
             The new notes whose end is known, and whether to call again for the same time.
         """
         wanted = until - continuation.zero
-        made: list[Played] = []
-        more = True
-        with self._session(continuation.snapshot, continuation.sampler) as session:
-            for _ in range(0 if continuation.stalled else rows):
-                made += self._finished(session, continuation)
+        is_first = not continuation.taken
+        with self._session(continuation.snapshot, continuation.sampler, continuation) as session:
+            made = self._finished(session, continuation)
+            for _ in range(_ROWS_AT_ONCE):
                 tracker = session.trackers[0]
                 complete = tracker.num_notes - continuation.first == continuation.taken
                 if tracker.time >= wanted + (0.0 if complete else _LONGEST_HOLD):
-                    more = False
+                    return made, False
+                if continuation.stalled or (is_first and made):
                     break
-                session.next()
-                continuation.count_row(session.trackers[0].num_notes, session.trackers[0].time)
-            continuation.snapshot = session.snapshot()
-        more &= not continuation.stalled
-        return made, more
+                _sample(session, continuation, memory)
+                made += self._finished(session, continuation)
+        return made, not continuation.stalled
 
     @property
     def fills(self) -> bool:
@@ -435,6 +504,51 @@ class Engine:
         return made
 
 
+def _sample(session: Session, continuation: Continuation, memory: Memory) -> None:
+    """Sample a row."""
+    row = session.next()
+    tracker = session.trackers[0]
+    continuation.count_row(tracker.num_notes, tracker.time)
+    if memory.continuation is continuation:
+        memory.add(row, session)
+
+
+@final
+class _OneStep(nn.Module):
+    """A model with a single numpy step, which all sessions share.
+
+    Args:
+        model: The model.
+    """
+
+    def __init__(self, model: NoteModel) -> None:
+        super().__init__()
+        self._model = model
+        with in_use(model):
+            self._step: Final = model.numpy_step() if isinstance(model, HasNumpyStep) else None
+
+    def numpy_step(self) -> NumpyStep | None:
+        """The step, with the weights of the beginning."""
+        return self._step
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        return self._model.fields
+
+    @property
+    def field_order(self) -> tuple[str, ...]:
+        return self._model.field_order
+
+    def initial_state(self, batch_size: int) -> tuple[Any, Any]:
+        return self._model.initial_state(batch_size)
+
+    def forward(self, rows: Tensor, state: Any) -> tuple[Any, Any]:
+        return self._model.forward(rows, state)
+
+    def predict(self, field: str, context: Any, known: Mapping[str, Tensor]) -> Prediction:
+        return self._model.predict(field, context, known)
+
+
 def _named(parts: PartMap) -> tuple[Part, ...]:
     """The part of each class; those with one name are numbered."""
     names = [part.name for part in parts.classes]
@@ -448,8 +562,8 @@ def _named(parts: PartMap) -> tuple[Part, ...]:
 
 def _most_common(played: Sequence[Played]) -> tuple[int, bool]:
     """The program and kind of most notes; a piano if there are none."""
-    kinds = [(note.program, note.drum) for note in played]
-    return max(kinds, key=kinds.count) if kinds else (0, False)
+    kinds = Counter((note.program, note.drum) for note in played)
+    return kinds.most_common(1)[0][0] if kinds else (0, False)
 
 
 @final

@@ -15,7 +15,15 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias, final
 
 from notelstm.notes import Notes, TempoMap
 from notelstm.play.controls import Controls
-from notelstm.play.engine import STRIDE, Continuation, Engine, Memory, Played, notes_of
+from notelstm.play.engine import (
+    STRIDE,
+    Continuation,
+    Engine,
+    Memory,
+    Played,
+    first_read,
+    notes_of,
+)
 from notelstm.play.limits import Limits
 from notelstm.play.protocol import Message, RefusedError, Reply
 
@@ -26,10 +34,10 @@ AHEAD: Final = 2.0
 
 _AT_ONCE: Final = 60.0
 """The most seconds of music for one message, whatever the client's clock says."""
-_READ_AT_ONCE: Final = 16
-"""The notes that have sounded after which the model reads them."""
-_FIRST_ROWS: Final = 1
-"""The rows that are sampled before the first notes of a take are sent."""
+_UNREAD: Final = 4
+"""The new notes of the player after which the model reads them."""
+_UNREAD_PLAYING: Final = 16
+"""The notes of the model that have sounded after which it reads them, where it has to."""
 _MARGIN: Final = 0.25
 """Seconds after the play head from which notes are replaced when a control changes."""
 _AFTER_CHORD: Final = 0.05
@@ -207,7 +215,6 @@ class Performance:
         self._clock = 0.0
         self._tempo_map: TempoMap | None = None
         self._memory = Memory()
-        self._num_read = 0
 
     def attach(self, clock: str, at: float) -> None:
         """Connect a client.
@@ -338,13 +345,11 @@ class Performance:
         engine = self._engines[self.model]
         prompt = [note for turn in self._turns if turn is not replaced for note in turn.notes]
         sampler = self.controls.sampler_for(engine.bundle)
-        while engine.read_part(self._memory, prompt, self._tempo_map):
-            yield []
-        continuation = engine.begin(self._memory, prompt, sampler, seed, self._tempo_map)
-        self._num_read = len(prompt)
+        yield from self._read(engine, self._memory, prompt)
+        continuation = engine.begin(self._memory, prompt, sampler, seed)
         # An answer does not begin as a part of the last chord, which has been heard.
         earliest = prompt[-1].start + _AFTER_CHORD if prompt else None
-        first = engine.first_onset(continuation, earliest)
+        first = engine.first_onset(continuation, self._memory, earliest)
         replies: list[Reply] = []
         if replaced is not None:
             replies = self._finish(at, "stopped")
@@ -436,17 +441,6 @@ class Performance:
 
     def _head(self, at: float) -> Iterator[list[Reply]]:
         yield from self._send(at)
-        if self._playing is None:
-            return
-        # What has sounded is read now, so that it need not be read when the player interrupts.
-        time = self._time_at(at)
-        piece = self._piece()
-        del piece[bisect.bisect_right(piece, time, key=lambda note: note.start) :]
-        if len(piece) - self._num_read >= _READ_AT_ONCE:
-            engine = self._engines[self._playing.take.model]
-            while engine.read_part(self._memory, piece, self._tempo_map):
-                yield []
-            self._num_read = len(piece)
 
     def _send(self, at: float, before: Sequence[Reply] = ()) -> Iterator[list[Reply]]:
         """Send the notes of the model until :data:`AHEAD` seconds after `at`.
@@ -462,12 +456,10 @@ class Performance:
         while more and (playing := self._playing) is not None:
             engine, continuation = self._engines[playing.take.model], playing.continuation
             time = min(until - self._time_zero(), playing.until)
-            # The first notes are sent as soon as there are some.
-            rows = {} if playing.take.notes else {"rows": _FIRST_ROWS}
-            made, more = engine.advance(continuation, time, **rows)
+            made, more = engine.advance(continuation, self._memory, time)
             made = sorted(note for note in made if note.start < playing.until)
-            self._turns[-1].notes += made
-            self._turns[-1].notes.sort()
+            for note in made:
+                bisect.insort(self._turns[-1].notes, note)
             playing.take.notes = self._turns[-1].notes[:]
             self._make_room()
             if made:
@@ -494,13 +486,12 @@ class Performance:
         cut = max(at + _MARGIN, playing.begin)
         engine, time = self._engines[playing.take.model], cut - self._time_zero()
         piece = [note for note in self._piece() if note.start <= self._time_at(cut)]
-        while engine.read_part(self._memory, piece, self._tempo_map):
-            yield []
+        yield from self._read(engine, self._memory, piece)
         replies = self._cut(cut)
         playing.sent, playing.latest, playing.take.controls = at, at, controls
         seed = (playing.take.seed + len(playing.take.notes) + 1) % _SEEDS
-        continuation = engine.begin(self._memory, piece, sampler, seed, self._tempo_map)
-        first = engine.first_onset(continuation, time)
+        continuation = engine.begin(self._memory, piece, sampler, seed)
+        first = engine.first_onset(continuation, self._memory, time)
         # A model whose steps cannot be constrained to the time waits for it.
         continuation.zero += max(0.0, time - first) if first < float("inf") else 0.0
         playing.continuation = continuation
@@ -632,6 +623,39 @@ class Performance:
 
     # The piece.
 
+    def reading(self) -> Iterator[list[Reply]] | None:
+        """The steps in which the model reads what has been played, so that an answer comes sooner.
+
+        They can be left at any step, and can run while a message is handled that does not need the
+        model.
+
+        Returns:
+            Steps without replies; None if there is little to read.
+        """
+        playing, memory = self._playing, self._memory
+        engine = self._engines[self.model if playing is None else playing.take.model]
+        count, least = sum(len(turn.notes) for turn in self._turns), _UNREAD
+        if playing is not None:
+            notes, time = self._turns[-1].notes, self._time_at(self._clock)
+            count -= len(notes) - bisect.bisect_right(notes, time, key=lambda note: note.start)
+            least = _UNREAD_PLAYING
+        if not count:
+            return None
+        if memory.engine is not engine or memory.first != first_read(count):
+            memory = self._memory = Memory()
+        elif playing is not None and memory.continuation is playing.continuation:
+            return None  # what is sampled has been read
+        elif abs(count - memory.last) < least:
+            return None
+        return self._read(engine, memory, self._piece()[:count])
+
+    def _read(
+        self, engine: Engine, memory: Memory, piece: Sequence[Played]
+    ) -> Iterator[list[Reply]]:
+        """Read a piece, in steps without replies."""
+        for _ in engine.read_steps(memory, piece, self._tempo_map):
+            yield []
+
     def _piece(self) -> list[Played]:
         return [note for turn in self._turns for note in turn.notes]
 
@@ -657,8 +681,10 @@ class Performance:
         surplus = sum(len(turn.notes) for turn in self._turns) - self._limits.notes
         if surplus > 0:
             # In strides, so that the model need not read the rest again after each note.
-            surplus = -(-surplus // STRIDE) * STRIDE
-            self._num_read -= surplus
+            stride = min(STRIDE, self._limits.notes // 2)
+            surplus = -(-surplus // stride) * stride
+            self._memory.first -= surplus
+            self._memory.last -= surplus
         while surplus > 0:
             oldest = self._turns[0]
             count = min(surplus, len(oldest.notes))

@@ -9,6 +9,7 @@ import ipaddress
 import logging
 import secrets
 import socket
+import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
@@ -29,6 +30,10 @@ PORT: Final = 7464
 
 _PATIENCE: Final = 0.5
 """Seconds in which clients read what has been sent when the server stops."""
+
+_SWITCH: Final = 0.0005
+"""Seconds after which the thread of the models lets that of the event loop run, a tenth of the
+default."""
 
 _log = logging.getLogger(__name__)
 
@@ -83,10 +88,14 @@ def serve(
     # note is sent; frozen, they are left out.
     gc.collect()
     gc.freeze()
+    # What has arrived or is to be sent would wait so long for the thread of the models.
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(_SWITCH)
     try:
         with bound:
             server.run(sockets=[bound])
     finally:
+        sys.setswitchinterval(interval)
         gc.unfreeze()
 
 

@@ -8,6 +8,7 @@ import hmac
 import json
 import logging
 import secrets
+import time
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -33,12 +34,17 @@ _HELLO_SECONDS: Final = 20.0
 _NORMAL, _WRONG, _ELSEWHERE, _BUSY, _SLOW = 1000, 1008, 4001, 1013, 4002
 _IN_THREAD: Final = frozenset({"continue", "again", "fill", "head", "steer", "take"})
 """The messages that take more than a moment."""
-_WAITS: Final[Mapping[str, float]] = {"fill": 1.0}
-"""Seconds for which the steps of a message can wait for notes that are heard sooner."""
 _SOON: Final = 0.5
-"""Notes that are heard before so many seconds have passed are sent without waiting for others."""
+"""Seconds within which notes are heard soon. They come first, and are sent without waiting for
+others; of later ones, those that were asked for first do."""
+_FILLING: Final = 1.0
+"""Seconds for which a span that is filled can wait."""
+_READING: Final = 30.0
+"""Seconds for which what has been played can wait until it is read: until nothing else waits."""
 _STEPS_AT_ONCE: Final = 8
-"""The most steps of a message without a look at the event loop: some tens of milliseconds."""
+"""The steps of a message after which its replies are sent: some tens of milliseconds."""
+_SILENT_STEPS: Final = 64
+"""The most steps without replies before a look at whether the client is still there."""
 
 
 @final
@@ -48,6 +54,7 @@ class Entry:
     Attributes:
         performance: Its state.
         lock: Held while a message is handled.
+        reading: Reads what has been played while no message waits.
         connection: The connection of its client, or None.
         expiry: Ends the session if the client does not come back.
     """
@@ -55,6 +62,7 @@ class Entry:
     def __init__(self, performance: Performance) -> None:
         self.performance: Final = performance
         self.lock: Final = asyncio.Lock()
+        self.reading: asyncio.Task[None] | None = None
         self.connection: Connected | None = None
         self.expiry: asyncio.TimerHandle | None = None
 
@@ -166,6 +174,8 @@ class Sessions:
         if entry.connection is not connection:
             return
         entry.connection = None
+        if entry.reading is not None:
+            entry.reading.cancel()
         loop = asyncio.get_running_loop()
         entry.expiry = loop.call_later(self.limits.resume_seconds, self._entries.pop, key, None)
 
@@ -250,26 +260,35 @@ class Connected:
             kind = message.type
             if kind == "hello":
                 raise RefusedError("not-now", "the session is open already")
+            if entry.reading is not None:
+                entry.reading.cancel()
             async with entry.lock:
-                performance = entry.performance
-                steps = performance.handle(message)
-                # The first steps of each message come first, so that one which needs a few does not
-                # wait for one that needs many; the rest by the time at which it will be heard.
-                wait, done = _WAITS.get(kind, 0.0), False
-                while not done and entry.connection is self:
-                    if kind in _IN_THREAD:
-                        worker = self._sessions.worker
-                        urgent = performance.seconds_ahead < _SOON
-                        run = partial(_run_steps, steps, worker, until_first=urgent)
-                        due = asyncio.get_running_loop().time() + wait
-                        texts, done = await worker.run(run, due)
-                    else:
-                        texts, done = _texts(list(chain.from_iterable(steps))), True
-                    await self._send(texts)
-                    if texts:
-                        wait = performance.seconds_ahead
+                await self._run(entry, message)
+                if (steps := entry.performance.reading()) is not None:
+                    entry.reading = asyncio.create_task(_read(steps, self._sessions.worker))
         except (RefusedError, NotelstmError) as refusal:
             await self._send(_texts([error_of(refusal, kind)]))
+
+    async def _run(self, entry: Entry, message: Message) -> None:
+        """Run the steps of a message, and send their replies."""
+        performance, kind = entry.performance, message.type
+        steps = performance.handle(message)
+        if kind not in _IN_THREAD:
+            await self._send(_texts(list(chain.from_iterable(steps))))
+            return
+        worker, done = self._sessions.worker, False
+        ahead = min(performance.seconds_ahead, _SOON)
+        wait = {"head": ahead, "fill": _FILLING}.get(kind, 0.0)
+        due = time.monotonic() + wait
+        while not done and entry.connection is self:
+            run = partial(_run_steps, steps, worker, due, until_first=wait < _SOON)
+            texts, done = await worker.run(run, due)
+            await self._send(texts)
+            if texts and kind != "fill":
+                wait = min(performance.seconds_ahead, _SOON)
+            # A message that needs few notes is not put off for the many of another one.
+            if kind != "head":
+                due = time.monotonic() + wait
 
     async def _text(self) -> str:
         """The next message, "" for one that is not a text."""
@@ -347,25 +366,45 @@ def _texts(replies: Sequence[Reply]) -> list[str]:
     return [json.dumps(reply, allow_nan=False) for reply in replies]
 
 
+async def _read(steps: Iterator[Sequence[Reply]], worker: Worker) -> None:
+    """Read what has been played, while the worker has nothing else to do."""
+    done = False
+    # What cannot be read is refused when the model is asked to continue it.
+    with contextlib.suppress(NotelstmError, ClosedError):
+        while not done:
+            due = time.monotonic() + _READING
+            run = partial(_run_steps, steps, worker, due, until_first=False)
+            _, done = await worker.run(run, due)
+
+
 def _run_steps(
-    steps: Iterator[Sequence[Reply]], worker: Worker, *, until_first: bool
+    steps: Iterator[Sequence[Reply]], worker: Worker, due: float, *, until_first: bool
 ) -> tuple[list[str], bool]:
-    """Run a few steps of a message, or a single one if others wait for the worker.
+    """Run a few steps of a message, or a single one if another job is due earlier.
 
     Args:
         steps: The steps.
         worker: The worker in whose thread they run.
+        due: The time on the monotonic clock at which their result is needed.
         until_first: Whether to return with the first replies.
 
     Returns:
         The messages to send, and whether there are no more.
     """
-    texts: list[str] = []
-    for _ in range(_STEPS_AT_ONCE):
-        replies = next(steps, None)
-        if replies is None:
-            return texts, True
-        texts += _texts(replies)
-        if worker.is_wanted or (until_first and texts):
+    replies: list[Reply] = []
+    done = False
+    for count in range(1, _SILENT_STEPS + 1):
+        more = next(steps, None)
+        if more is None:
+            done = True
             break
-    return texts, False
+        for reply in more:
+            last = replies[-1] if replies else {"type": ""}
+            if reply["type"] == last["type"] == "notes" and reply["take"] == last["take"]:
+                last["notes"] += reply["notes"]
+            else:
+                replies.append(reply)
+        enough = until_first or count >= _STEPS_AT_ONCE
+        if worker.is_wanted(due) or (replies and enough):
+            break
+    return _texts(replies), done

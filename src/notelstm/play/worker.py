@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import heapq
 import itertools
+import math
 import threading
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple, TypeVar, final
@@ -52,17 +53,17 @@ class Worker:
         self._thread: threading.Thread | None = None
         self._closed = False
 
-    @property
-    def is_wanted(self) -> bool:
-        """Whether a job should end soon, since others wait or the worker is closed."""
-        return bool(self._jobs) or self._closed
+    def is_wanted(self, due: float = math.inf) -> bool:
+        """Whether a job should end soon: one is due before `due`, or the worker is closed."""
+        with self._changed:
+            return self._closed or bool(self._jobs and self._jobs[0].due < due)
 
     async def run(self, function: Callable[[], T], due: float = 0.0) -> T:
         """Run a function in the thread, unless the caller is cancelled before it starts.
 
         Args:
             function: The function.
-            due: The time on the clock of the event loop at which the result is needed, seconds.
+            due: The time on the monotonic clock at which the result is needed, seconds.
 
         Raises:
             ClosedError: If the worker is closed before the end.
