@@ -29,11 +29,14 @@ SONGS: Final = ("my-songs", "other-songs")
 """Folders of the same with several instruments."""
 
 SMALLER: Final = {
-    "train": {"--epochs": "1"},
+    "train": {"--epochs": "1", "--max-files": "8"},
     "demo": {"--chorales": "8", "--epochs": "1", "--minutes": "0.05"},
     "evaluate": {"--notes": "40"},
 }
 """Options that make a command short."""
+
+SMALL: Final = ("options.hidden_size=16", "model.head_size=16")
+"""Settings that make a new model small; one that is fine-tuned keeps its size."""
 
 
 def commands(page: Path) -> Iterator[list[str]]:
@@ -56,6 +59,9 @@ def shorter(words: list[str]) -> list[str]:
             kept[kept.index(option) + 1] = value
         else:
             kept += [option, value]
+    if words[0] == "train" and "--from" not in words:
+        given = {word.partition("=")[0] for word in words}
+        kept += ["--set", *(one for one in SMALL if one.partition("=")[0] not in given)]
     return kept
 
 

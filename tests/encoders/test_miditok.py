@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -277,3 +278,24 @@ def test_special_tokens_are_refused() -> None:
         encoder.decode(np.array([[ids[0]]], np.float32))
     allowed = np.asarray(encoder.tracker().allowed(encoder.fields[0], {}))
     assert not allowed[ids].any()
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_no_collection_runs_while_miditok_decodes(enabled: bool) -> None:
+    """The collector is then as it was, also after an error."""
+    encoder = encoder_of("MIDILike", use_programs=True)
+    rows = encoder.encode(long_piece(np.random.default_rng(0), count=20, seconds=4))
+    vocabulary = _vocabulary_of(encoder.tokenizer, encoder.saved)
+    (gc.enable if enabled else gc.disable)()
+    try:
+        before = [generation["collections"] for generation in gc.get_stats()]
+        for _ in range(3):
+            vocabulary.decode(rows[:, 0].astype(int).tolist())
+        during = [generation["collections"] for generation in gc.get_stats()]
+        assert during[0] - before[0] <= 3, "16,512 lists are 23 collections"
+        assert gc.isenabled() == enabled
+        with pytest.raises(KeyError):
+            vocabulary.decode([10**6])
+        assert gc.isenabled() == enabled
+    finally:
+        gc.enable()

@@ -244,6 +244,10 @@ def band_bundle(request: pytest.FixtureRequest) -> Bundle:
     return recipe.train(pieces)
 
 
+# One process trains the bands.
+BANDS_ARE_TRAINED = pytest.mark.xdist_group("bands")
+
+
 def ranges(notes: Notes) -> dict[str, set[int]]:
     """The pitches of each track, by its name."""
     assert notes.track is not None
@@ -254,6 +258,7 @@ def ranges(notes: Notes) -> dict[str, set[int]]:
     }
 
 
+@BANDS_ARE_TRAINED
 def test_a_trained_band_plays_and_is_written(band_bundle: Bundle, tmp_path: Path) -> None:
     music = generate(band_bundle, 300, seed=1, temperature=0.7)
     assert music.drum is not None
@@ -288,6 +293,7 @@ def played(notes: Notes) -> list[tuple[float, ...]]:
     return sorted(zip(notes.start.round(6).tolist(), *(c.tolist() for c in columns), strict=True))
 
 
+@BANDS_ARE_TRAINED
 def test_a_band_is_saved_streamed_and_continued(band_bundle: Bundle, tmp_path: Path) -> None:
     band_bundle.save(tmp_path / "band.notelstm")
     loaded = load(tmp_path / "band.notelstm")
@@ -304,6 +310,7 @@ def test_a_band_is_saved_streamed_and_continued(band_bundle: Bundle, tmp_path: P
     assert same_instruments(whole[: len(prompt)], prompt)
 
 
+@BANDS_ARE_TRAINED
 @pytest.mark.parametrize(
     "band_bundle", [("log-time", "track"), ("beat", "track")], indirect=True, ids="-".join
 )
@@ -326,6 +333,7 @@ def test_a_forced_instrument_plays_after_a_prompt(band_bundle: Bundle) -> None:
 
 
 # Single notes have no tempo map, and no one event is a note.
+@BANDS_ARE_TRAINED
 @pytest.mark.parametrize("band_bundle", ROWS_IN_SECONDS, indirect=True, ids="-".join)
 def test_a_fed_note_is_of_its_part(band_bundle: Bundle) -> None:
     session = Session(

@@ -17,6 +17,9 @@ PACKAGE = EXAMPLES / "plugin_package"
 FRAMES = EXAMPLES / "frames_package"
 GOLDEN = Path(__file__).parents[1] / "golden" / "study.mid"
 
+# One process installs the plugin package. Some tests start several programs.
+pytestmark = [pytest.mark.xdist_group("plugin-package"), pytest.mark.timeout(900)]
+
 
 class Machine:
     """A Python that may have the plugin package installed beside what is there."""
@@ -27,7 +30,7 @@ class Machine:
             self.env["PYTHONPATH"] = str(site)
         self.cwd = cwd
 
-    def run(self, *arguments: str, timeout: float = 110) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", *arguments],
             env=self.env,
@@ -35,7 +38,7 @@ class Machine:
             capture_output=True,
             text=True,
             check=False,
-            timeout=timeout,
+            timeout=280,
         )
 
 
@@ -59,8 +62,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_frames_package_passes_its_tests(tmp_path: Path) -> None:
     (tmp_path / "site").mkdir()
     done = Machine(installed(FRAMES, tmp_path / "site"), tmp_path).run(
-        *["pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", str(FRAMES / "tests")],
-        timeout=280,
+        "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", str(FRAMES / "tests")
     )
     assert done.returncode == 0, done.stdout + done.stderr
 

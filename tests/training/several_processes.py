@@ -168,7 +168,7 @@ def together(place: Path, count: int, work: Callable[[], Outcome]) -> list[Outco
         children.append(child)
     for child in children:
         while not os.waitpid(child, os.WNOHANG)[0]:
-            if time.monotonic() > began + 60:
+            if time.monotonic() > began + 200:
                 for other in children:
                     os.kill(other, signal.SIGKILL)
                 raise TimeoutError("the processes wait for each other")

@@ -21,9 +21,13 @@ from notelstm.testing.makers import long_piece
 from notelstm.training import DistributedGroup
 from notelstm.training.config import pick_device
 
-pytestmark = pytest.mark.skipif(
-    not (hasattr(os, "fork") and torch.distributed.is_available()), reason="no processes to join"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        not (hasattr(os, "fork") and torch.distributed.is_available()),
+        reason="no processes to join",
+    ),
+    pytest.mark.xdist_group("processes"),  # the scenarios are played once
+]
 
 SCENARIOS = Path(__file__).with_name("several_processes.py")
 Played = Callable[[str], Any]
@@ -36,7 +40,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Played:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, str(SCENARIOS), str(place)]
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=110, check=False, env=environment
+        command, capture_output=True, text=True, timeout=280, check=False, env=environment
     )
     assert done.returncode == 0, done.stderr[-3000:]
 
@@ -230,7 +234,7 @@ def launched(*command: str) -> subprocess.CompletedProcess[str]:
         [*launcher, "--nproc-per-node", "2", *command],
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=280,
         check=False,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
