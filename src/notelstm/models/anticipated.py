@@ -38,6 +38,7 @@ from notelstm.models.sounding import (
 
 __all__ = [
     "ALIGNED",
+    "CHANNELS",
     "KEPT",
     "AnticipatedState",
     "AnticipatingClock",
