@@ -12,8 +12,9 @@ starts from the pretrained model. An interrupted run continues with the same com
     python docs/measured/writing.py --piano PIANO --maestro FOLDER
 
 measure nats per note on held-out pieces: of the other voices given the soprano, and of the notes in
-gaps given what follows them, each beside the same model that is given nothing and reads all notes
-before, and beside n-grams and repetition; and what free continuation costs. The figures are written
+gaps given what follows them, with the nats of no further note in the gap. Each is beside the same
+model that is given nothing and reads all notes before, and beside n-grams and repetition. What free
+continuation costs is measured, too. The figures are written
 to ``writing.json`` beside this script, and the tables to ``writing.md``. ``--table`` rewrites the
 tables without measuring.
 """
@@ -34,6 +35,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 import notelstm
+from notelstm import tree
 from notelstm.batch import columns
 from notelstm.bundle import Bundle, DataCard, load
 from notelstm.cli.music import Pieces, open_music
@@ -226,6 +228,48 @@ def row_scores(
                     right.append((prediction.mode() == known[name])[chosen].numpy())
             nats.append(torch.stack(chunk, dim=1).numpy())
     return np.concatenate(nats), np.concatenate(right)
+
+
+def nats_of_end(bundle: Bundle, rows: Rows, wanted: NDArray[np.bool_], seconds: float) -> float:
+    """The nats of no further written note before a time, after the last of the wanted rows.
+
+    Without them, the notes of a gap would be compared without their number. A model that is given
+    what follows has to foresee the end of the gap, and one that is given nothing does not.
+
+    Args:
+        bundle: The model.
+        rows: (N, F) a piece from its beginning.
+        wanted: (N,) the rows of the notes in a gap.
+        seconds: The end of the gap, from the onset of the first note of the piece.
+    """
+    model, encoder = bundle.generation_model, bundle.encoder
+    column = next(k for k, f in enumerate(encoder.fields) if f.role == "step" and not f.given)
+    step = encoder.fields[column]
+    written = written_rows(rows, encoder.fields)
+    written = np.ones(len(rows), np.bool_) if written is None else np.asarray(written)
+    times = np.array(step.values)
+    moved = np.where(written, times[rows[:, column].astype(np.int64)], 0.0)
+    last = int(np.flatnonzero(wanted)[-1])
+    passed = float(moved[: last + 1].sum())
+    # The next written row, or one behind all others, has a context in which all is known that is
+    # given until then.
+    later = np.flatnonzero(written[last + 1 :])
+    at = last + 1 + int(later[0]) if len(later) else len(rows)
+    table = torch.from_numpy(np.concatenate([rows, rows[last : last + 1]]))
+    constraints = Constraints(encoder, model.field_order)
+    previous = rows_before(table, encoder.fields)
+    with in_use(model):
+        for here, context in contexts(model, table[: at + 1]):
+            if not here.start <= at < here.stop:
+                continue
+            one = tree.index(context, slice(at - here.start, at - here.start + 1))
+            known = columns(table[at : at + 1], encoder.fields)
+            prediction = model.predict(step.name, one, known)
+            prediction = constraints.apply(step.name, prediction, known, previous[at : at + 1])
+            share = torch.softmax(cast(Any, prediction).log_weights()[0].double(), dim=-1)
+            beyond = torch.from_numpy(passed + times >= seconds - 1e-6)
+            return float(-torch.log(share[beyond].sum().clamp_min(1e-12)))
+    raise AssertionError("there is no such row")
 
 
 def cells_of_classes(field: notelstm.fields.Field) -> torch.Tensor:
@@ -425,6 +469,7 @@ def gaps(
     result: dict[str, Any] = {}
     for seconds in GAPS:
         sums: dict[str, list[float]] = {}
+        ends: dict[str, float] = {}
         for excerpt, start in gaps_of(pieces, seconds, count):
             notes = encoder.snapped(excerpt)
             inside = (notes.start >= start) & (notes.start < start + seconds)
@@ -435,9 +480,10 @@ def gaps(
                 ("left", np.zeros(len(notes), dtype=np.bool_)),
             ):
                 rows = encoder.encode_given(notes, given)
-                sums.setdefault(name, []).extend(
-                    row_scores(bundle, rows, in_gap(encoder, rows, inside[~given]))[0].sum(axis=1)
-                )
+                wanted = in_gap(encoder, rows, inside[~given])
+                sums.setdefault(name, []).extend(row_scores(bundle, rows, wanted)[0].sum(axis=1))
+                end = start + seconds - float(notes.start[0])
+                ends[name] = ends.get(name, 0.0) + nats_of_end(bundle, rows, wanted, end)
             for name, baseline in counted.items():
                 sums.setdefault(name, []).extend(baseline_nats(baseline, encoder, notes)[inside])
             if left is not None:
@@ -445,10 +491,17 @@ def gaps(
                 sums.setdefault("pretrained", []).extend(
                     row_scores(left, rows, inside)[0].sum(axis=1)
                 )
+                ends["pretrained"] = ends.get("pretrained", 0.0) + nats_of_end(
+                    left, rows, inside, start + seconds - float(notes.start[0])
+                )
         number = int(sum(1 for _ in sums["4-gram"]))
         result[f"{seconds:g}"] = {
             "notes": number,
-            **{name: float(np.sum(values) / number) for name, values in sums.items()},
+            **{
+                name: float((np.sum(values) + ends.get(name, 0.0)) / number)
+                for name, values in sums.items()
+            },
+            "ends": {name: nats / number for name, nats in ends.items()},
         }
     return result
 
@@ -586,7 +639,7 @@ def cost_row(free: Mapping[str, float]) -> str:
     return f"| {free['plain']:.2f} | {free['given']:.2f} | {more:+.3f} |"
 
 
-def gap_table(found: Mapping[str, Mapping[str, float]]) -> list[str]:
+def gap_table(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """A table of gaps."""
     lengths = list(found)
     head = " | ".join(f"gap of {seconds} s" for seconds in lengths)
