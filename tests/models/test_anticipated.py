@@ -25,7 +25,7 @@ from notelstm.models.sounding import (
     Anticipated,
     Sounding,
     SoundingClock,
-    coming_features,
+    nearness,
 )
 from notelstm.parts import Part, PartMap
 from notelstm.testing import check_model, random_rows
@@ -180,10 +180,10 @@ def test_given_notes_begin_while_time_passes() -> None:
     assert near.length[middle : middle + 2].tolist() == [200, 400]
     assert near.coming[0] == LONGEST
     assert near.length[0] == near.left[0] == 0
-    features = coming_features(now)
-    assert features[[0, 3]].tolist() == [0, 0]
-    assert features[1] == features[2]
-    assert float(coming_features(now.later(torch.tensor(299)))[1]) > float(features[1])
+    soon = nearness(now.coming, 500.0)
+    assert soon[[0, 3]].tolist() == [0, 0]
+    assert soon[1] == soon[2] == pytest.approx(np.exp(-0.6))
+    assert float(nearness(now.later(torch.tensor(299)).coming, 500.0)[1]) > float(soon[1])
 
 
 def model_of(encoder: AnticipatingEncoder, **options: Any) -> NoteLSTM:
@@ -230,6 +230,7 @@ def test_the_numpy_step_agrees(memory: int) -> None:
 @torch.no_grad()
 def test_given_notes_to_come_change_the_step_and_the_pitch() -> None:
     model = model_of(ENCODER, field_order=ORDERS["step first"])
+    cast(nn.Linear, cast(nn.Sequential, model.heads["step"])[-1]).bias[-4:] = 1.0
     row = no_row(ENCODER.fields)
     row[:] = [60, 0, 10, 10, 1, 1.0]
     outputs = []
@@ -460,16 +461,19 @@ def test_onsets_to_come_are_found_among_the_classes_of_a_time() -> None:
     clock = clock_of(ENCODER)
     coming = torch.full((2, 128), LONGEST, dtype=torch.int32)
     coming[0, 60], coming[0, 64], coming[0, 67] = 100, 250, 250
-    sounding = Anticipated(torch.zeros_like(coming), coming, coming, coming)
+    left = torch.zeros_like(coming)
+    left[:, 70] = 200
+    sounding = Anticipated(left, coming, coming, coming)
     alone = tree.map_tree(lambda t: t.numpy(), sounding)
     for field in (ENCODER.fields[1], ENCODER.fields[2]):
-        first, other, beyond = clock.aligned(field.name, sounding)[0]
+        first, other, beyond, ends = clock.aligned(field.name, sounding)[0]
         at = [int(part.argmax()) for part in (first, other)]
         for k, seconds in zip(at, (0.1, 0.25), strict=True):
             assert field.edges[k] <= seconds < field.edges[k + 1]
-        assert first.sum() == other.sum() == 1
+        assert first.sum() == other.sum() == ends.sum() == 1
+        assert field.edges[int(ends.argmax())] <= 0.2 < field.edges[int(ends.argmax()) + 1]
         assert beyond.nonzero().flatten().tolist() == list(range(at[0] + 1, field.classes or 0))
-        assert not clock.aligned(field.name, sounding)[1].any()
+        assert not clock.aligned(field.name, sounding)[1, :3].any()
         rows = clock.aligned_rows(field.name, alone)
         assert rows.tolist() == clock.aligned(field.name, sounding).tolist()
 
@@ -480,10 +484,11 @@ def test_features_of_instruments_are_of_their_own_notes() -> None:
     now = clock.now(clock.initial_state(1))
     now.left[0, 60], now.since[0, 60] = 500, 0
     now.left[0, 128 + 60], now.since[0, 128 + 60], now.coming[0, 128 + 62] = 500, 100, 250
-    sounds, begins, soon = clock.aligned("instrument", now)[0].tolist()
+    sounds, begins, known, near = clock.aligned("instrument", now)[0].tolist()
     assert sounds == [1, 1]
     assert begins == [1, 0]
-    assert soon[0] == 0 < soon[1] < 1
+    assert known == [0, 1]
+    assert near[0] == 0 < near[1] < 1
     rows = clock.aligned_rows("instrument", tree.map_tree(lambda t: t.numpy(), now))
     assert rows.tolist() == clock.aligned("instrument", now).tolist()
     later = now.later(torch.tensor([250]))
@@ -498,7 +503,7 @@ def test_gates_raise_the_classes_that_end_with_a_given_note() -> None:
     known = {f.name: torch.zeros(1, 1) for f in ENCODER.fields}
     before = {n: model.predict(n, context, known).log_weights() for n in ("step", "duration")}
     for name in before:
-        cast(nn.Linear, cast(nn.Sequential, model.heads[name])[-1]).bias[-3] = 5.0
+        cast(nn.Linear, cast(nn.Sequential, model.heads[name])[-1]).bias[-4] = 5.0
     for name, weights in before.items():
         after = model.predict(name, context, known).log_weights()
         assert after is not None
@@ -522,7 +527,7 @@ def test_intervals_raise_the_pitches_near_a_note_to_come() -> None:
     layer.weight[5 + 3, AROUND // 2 + 2] = 1.0  # of the first note to come, two semitones above
     logits = layer([others, own], gates)
     assert logits.nonzero().flatten().tolist() == [58]
-    assert float(logits[58]) == 1
+    assert float(logits[58]) == pytest.approx(np.exp(-1))
     assert not layer([own, others], gates).any()
     gates[5 + 3] = 0
     assert not layer([others, own], gates).any()

@@ -24,12 +24,14 @@ from notelstm.fields import Field, Rows
 from notelstm.models.lstm import LSTMState
 from notelstm.models.sounding import (
     AROUND,
+    FAR,
     FEATURES,
     LONGEST,
+    NEAR,
     Anticipated,
     Sounding,
     SoundingClock,
-    coming_features,
+    nearness,
     running_max,
     sounding_features,
     times_of,
@@ -51,7 +53,7 @@ __all__ = [
 KEPT: Final = 256
 """R, the number of the latest given notes that the state keeps until they begin."""
 
-ALIGNED: Final = 3
+ALIGNED: Final = 4
 """The number of features of each class in :meth:`AnticipatingClock.aligned`."""
 
 
@@ -461,10 +463,9 @@ class AnticipatingClock(nn.Module):
         return self.clock.durations.numpy().astype(np.int32)
 
     @functools.cached_property
-    def _soon(self) -> NDArray[np.float32]:
-        """(LONGEST + 1,) the feature of each time until a note begins."""
-        times = torch.arange(LONGEST + 1)
-        return coming_features(Anticipated(times, times, times, times)).numpy()
+    def _near(self) -> NDArray[np.float32]:
+        """(LONGEST + 1,) the nearness of each time until a note begins."""
+        return np.asarray(nearness(torch.arange(LONGEST + 1), FAR).numpy())
 
     @functools.cached_property
     def _steps(self) -> NDArray[np.int32]:
@@ -553,7 +554,7 @@ class AnticipatingClock(nn.Module):
         return field in self._aligned
 
     def aligned(self, field: str, sounding: Anticipated) -> Tensor:
-        """(..., 3, C) features of the classes of a field, from 0 to 1.
+        """(..., 4, C) features of the classes of a field, from 0 to 1.
 
         They are in the times of each pitch, but not in a form from which layers could find the
         class.
@@ -565,47 +566,63 @@ class AnticipatingClock(nn.Module):
 
         Returns:
             Of a time, since notes often begin and end with others: whether the first given note to
-            come begins at its end, whether another one does, and whether it is longer than the time
-            until the first. Of an instrument: whether it sounds, whether a note of it begins now,
-            and how soon a given one does.
+            come begins at its end, whether another one does, whether it is longer than the time
+            until the first, and whether a note that sounds ends with it. Of an instrument: whether
+            it sounds, whether a note of it begins now, whether a given one is to come, and how
+            soon.
         """
         count = self._aligned[field]
         if field == self.instrument:
             shape = *sounding.left.shape[:-1], count, self.pitches
             left, since, coming, _ = (times.reshape(shape) for times in sounding)
-            sounds, begins = (left > 0).any(-1), (since == 0).any(-1)
-            soon = coming_features(Anticipated(left, since, coming, coming)).amax(-1)
-            return torch.stack([sounds.to(soon), begins.to(soon), soon], dim=-2)
-        coming = sounding.coming
-        classes = torch.bucketize(coming.contiguous(), self._borders(field), right=True)
-        classes = classes.masked_fill(coming >= LONGEST, count)
-        there = torch.zeros(*classes.shape[:-1], count + 1, device=coming.device)
-        there = there.scatter(-1, classes, 1.0)[..., :count]
-        first = classes.amin(-1, keepdim=True)
-        candidates = torch.arange(count, device=coming.device)
-        at = (candidates == first).to(there)
-        return torch.stack([at, there - at, (candidates > first).to(there)], dim=-2)
+            first = coming.amin(-1)
+            begins = (since == 0).any(-1), first < LONGEST
+            parts = [(left > 0).any(-1), *begins, nearness(first, FAR)]
+            return torch.stack([part.float() for part in parts], dim=-2)
+        borders = self._borders(field)
+        candidates = torch.arange(count, device=borders.device)
+
+        def classes(times: Tensor, there: Tensor) -> Tensor:
+            """(..., P) the class of each time, C for those that are not there."""
+            found = torch.bucketize(times.contiguous(), borders, right=True)
+            return found.masked_fill(~there, count)
+
+        def marked(found: Tensor) -> Tensor:
+            """(..., C) 1 for the classes that are found."""
+            empty = torch.zeros(*found.shape[:-1], count + 1, device=found.device)
+            return empty.scatter(-1, found, 1.0)[..., :count]
+
+        coming = classes(sounding.coming, sounding.coming < LONGEST)
+        first = coming.amin(-1, keepdim=True)
+        at = (candidates == first).float()
+        ends = marked(classes(sounding.left, sounding.left > 0))
+        return torch.stack([at, marked(coming) - at, (candidates > first).float(), ends], dim=-2)
 
     def aligned_rows(self, field: str, sounding: Any) -> NDArray[np.float32]:
-        """(B, 3, C) the same in numpy."""
+        """(B, 4, C) the same in numpy."""
         count = self._aligned[field]
         left, since, coming = sounding[:3]
+        found = np.zeros((len(left), ALIGNED, count + 1), dtype=np.float32)
         if field == self.instrument:
             shape = len(left), count, self.pitches
-            of = np.zeros((len(left), ALIGNED, count), dtype=np.float32)
-            of[:, 0] = (left.reshape(shape) > 0).any(axis=2)
-            of[:, 1] = (since.reshape(shape) == 0).any(axis=2)
-            of[:, 2] = self._soon[coming.reshape(shape).min(axis=2)]
-            return of
-        classes = np.searchsorted(self._borders(field).numpy(), coming, side="right")
-        classes = np.where(coming >= LONGEST, count, classes)
-        found = np.zeros((len(classes), ALIGNED, count + 1), dtype=np.float32)
-        np.put_along_axis(found[:, 1], classes, 1.0, axis=1)
+            first = coming.reshape(shape).min(axis=2)
+            found[:, 0, :count] = (left.reshape(shape) > 0).any(axis=2)
+            found[:, 1, :count] = (since.reshape(shape) == 0).any(axis=2)
+            found[:, 2, :count] = first < LONGEST
+            found[:, 3, :count] = self._near[first]
+            return found[..., :count]
+        borders = self._borders(field).numpy()
+        classes = np.searchsorted(borders, coming, side="right")
+        classes[coming >= LONGEST] = count
+        ends = np.searchsorted(borders, left, side="right")
+        ends[left == 0] = count
         first = classes.min(axis=1, keepdims=True)
         candidates = np.arange(count + 1)
+        np.put_along_axis(found[:, 1], classes, 1.0, axis=1)
         found[:, 0] = candidates == first
         found[:, 1] -= found[:, 0]
         found[:, 2] = candidates > first
+        np.put_along_axis(found[:, 3], ends, 1.0, axis=1)
         return found[..., :count]
 
 
@@ -615,10 +632,11 @@ class IntervalLayer(nn.Module):
 
     The logit of pitch p is the sum of ``g[c] w[c, q - p] f[c, q]`` over the pitches q within two
     octaves and the :data:`CHANNELS` features c of each group of instruments: whether q sounds; how
-    recently it began; how soon a given note of q begins; and for the first given notes of the
-    group, 1, and how soon they begin. The weights w depend on the interval alone, so that they are
+    recently it began; how near a given note of q is; and for the first given notes of the group,
+    how near they are on two scales. The weights w depend on the interval alone, so that they are
     learnt from few pieces: for instance, that a voice moves by a step towards its next note. They
-    are 0 at first. The gates g are outputs of the head of the pitch, 1 at first.
+    are 0 at first. The gates g are outputs of the head of the pitch, 1 at first. Since nearness
+    falls exponentially, notes that are far ahead change nothing.
 
     Args:
         num_groups: The number of groups.
@@ -655,9 +673,10 @@ class IntervalLayer(nn.Module):
 def _interval_features(group: Anticipated) -> Tensor:
     """(..., 5, P) the features of one group."""
     sounds, _, _, recent = sounding_features(group).chunk(FEATURES, dim=-1)
-    soon = coming_features(group)
-    first = (group.coming == group.coming.amin(-1, keepdim=True)) & (group.coming < LONGEST)
-    return torch.stack([sounds, recent, soon, first.to(soon), first * soon], dim=-2)
+    first = group.coming == group.coming.amin(-1, keepdim=True)
+    far = nearness(group.coming, FAR)
+    near = [far, first * nearness(group.coming, NEAR), first * far]
+    return torch.stack([sounds, recent, *near], dim=-2)
 
 
 def _borders(field: Field) -> Tensor:

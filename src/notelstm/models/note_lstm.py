@@ -49,7 +49,6 @@ from notelstm.models.sounding import (
     NumpySounding,
     Sounding,
     SoundingClock,
-    coming_features,
     later,
     sounding_features,
 )
@@ -81,10 +80,10 @@ class NoteLSTM(nn.Module):
     the notes of the same instrument apart from those of the others, of which all those that sound
     are one group, drums among them. A linear layer reduces them to 2 E features.
 
-    With a field of the role origin and sounding-note features, given notes are in these features
-    before they begin, as the time until the next one of each pitch. The LSTM and the memory read
-    them when they begin. Heads of steps, durations and instruments have three more outputs, the
-    gates of features of their classes, such as that a given note begins at the end of a step: see
+    With a field of the role origin and sounding-note features, the LSTM and the memory read given
+    notes when they begin, and the heads know of them before, by the time until the next one of each
+    pitch begins. Heads of steps, durations and instruments have four more outputs, the gates of
+    features of their classes, such as that a given note begins at the end of a step: see
     :meth:`~notelstm.models.anticipated.AnticipatingClock.aligned`. To the logits of the pitch, an
     :class:`~notelstm.models.anticipated.IntervalLayer` adds those of the intervals to the notes
     that sound and to those to come, with as many gates as more outputs.
@@ -186,7 +185,9 @@ class NoteLSTM(nn.Module):
         feature_size = 2 * embedding_dim  # S; larger ones do not pay for their time
         self.clock: SoundingClock | AnticipatingClock | None = None
         if sounding_features:
-            self.clock = AnticipatingClock.of(fields) or SoundingClock.of(fields)
+            given = any(field.role == "origin" for field in fields)
+            anticipating = AnticipatingClock.of(fields) if given else None
+            self.clock = anticipating or SoundingClock.of(fields)
         self.sounding_layers: nn.ModuleDict = nn.ModuleDict()
         input_size, context_size = embedding_dim * len(self.fields), hidden_size
         if self.clock is not None:
@@ -194,8 +195,7 @@ class NoteLSTM(nn.Module):
             for at in dict.fromkeys(["before", *keys]):
                 pitches = AROUND if at.removesuffix(SAME) == "around" else self.clock.pitches
                 groups = self.clock.num_groups(known=at.endswith(SAME))
-                per_pitch = FEATURES + isinstance(self.clock, AnticipatingClock)
-                self.sounding_layers[at] = nn.Linear(per_pitch * pitches * groups, feature_size)
+                self.sounding_layers[at] = nn.Linear(FEATURES * pitches * groups, feature_size)
             input_size, context_size = input_size + feature_size, context_size + feature_size
         self.intervals: IntervalLayer | None = None
         if isinstance(self.clock, AnticipatingClock):
@@ -280,8 +280,6 @@ class NoteLSTM(nn.Module):
         """(..., S) the sounding-note features by their key, of groups of instruments."""
         layer = self.sounding_layers[at]
         features = [sounding_features(sounding) for sounding in groups]
-        # Behind all others, as weights of a model without given notes are the first.
-        features += [coming_features(given) for given in groups if isinstance(given, Anticipated)]
         joined = features[0] if len(features) == 1 else torch.cat(features, dim=-1)
         reduced: Tensor = layer(joined.to(self.initial_context))
         return reduced
@@ -411,8 +409,8 @@ class NoteLSTM(nn.Module):
         """Copy the weights of a model of fewer fields, or without a memory.
 
         Weights of fields that the other model lacks keep their initial values, and so do those of a
-        memory, the gates of whose votes are 0.1. The inputs that they add to other layers, and
-        those of features of given notes, have no influence at first. So the predictions of the
+        memory, the gates of whose votes are 0.1. The inputs that they add to other layers, and the
+        features of given notes, have no influence at first. So the predictions of the
         fields that both have are equal at first, for rows without given notes.
 
         Args:
@@ -434,9 +432,7 @@ class NoteLSTM(nn.Module):
                     continue
                 if name not in blocks:
                     # The outputs of the memory, and those of given notes to come, are the last ones
-                    # of their layers, as the inputs from features of given notes are of theirs.
-                    if name.startswith("sounding_layers."):
-                        weights.zero_()
+                    # of their layers.
                     weights[tuple(map(slice, given[name].shape))] = given[name]
                     continue
                 weights.zero_()

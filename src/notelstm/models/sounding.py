@@ -23,8 +23,10 @@ from notelstm.models.lstm import LSTMState, NumpyLinear
 __all__ = [
     "AROUND",
     "CHORD",
+    "FAR",
     "FEATURES",
     "LONGEST",
+    "NEAR",
     "SAME",
     "SCALE",
     "Anticipated",
@@ -33,8 +35,8 @@ __all__ = [
     "NumpySounding",
     "Sounding",
     "SoundingClock",
-    "coming_features",
     "later",
+    "nearness",
     "running_max",
     "sounding_features",
     "times_of",
@@ -51,6 +53,10 @@ SCALE: Final = 50.0
 """Thousandths below which the logarithmic scale of the features is linear."""
 CHORD: Final = 100.0
 """Thousandths at which the scale for chords has fallen by half."""
+NEAR: Final = 500.0
+"""Thousandths of the short scale of :func:`nearness`."""
+FAR: Final = 2000.0
+"""Those of the long one."""
 SAME: Final = "_same"
 """The end of the keys of features with the sounding notes of the instrument of the note to come."""
 
@@ -168,10 +174,14 @@ def sounding_features(sounding: Sounding | Anticipated) -> Tensor:
     )
 
 
-def coming_features(sounding: Anticipated) -> Tensor:
-    """(..., P) from 1 for a given note that begins at once to 0 for none, logarithmic."""
-    whole = math.log1p(LONGEST / SCALE)
-    return 1 - torch.log1p(sounding.coming.float() / SCALE) / whole
+def nearness(coming: Tensor, scale: float) -> Tensor:
+    """From 1 for a note that begins now to 0 for one that is far ahead, or for none.
+
+    Args:
+        coming: (...) thousandths until it begins; :data:`LONGEST` for none.
+        scale: The thousandths after which the nearness has fallen by a factor of e.
+    """
+    return torch.exp(-coming / scale).masked_fill(coming >= LONGEST, 0)
 
 
 @final
@@ -380,6 +390,7 @@ class NumpySounding:
         times = torch.arange(LONGEST + 1)
         tables = sounding_features(Sounding(times, times)).reshape(FEATURES, -1)
         _, self._log, self._recency, self._chord = tables.numpy()
+        self._near, self._far = (nearness(times, scale).numpy() for scale in (NEAR, FAR))
         # Several heads share features.
         self._context: Any = None
         self._found: dict[tuple[str, bytes], Array] = {}
@@ -403,8 +414,6 @@ class NumpySounding:
         parts: list[Any] = []
         for left, since, *_ in groups:
             parts += (left > 0, self._log[left], self._recency[since], self._chord[since])
-        # Those of given notes to come are the last.
-        parts += [self._recency[given[0]] for _, _, *given in groups if given]
         return self._layers[place](np.concatenate(parts, axis=1, dtype=np.float32))
 
     def groups(self, sounding: Any, instrument: NDArray[Any] | None = None) -> list[_Notes]:
@@ -458,9 +467,9 @@ class NumpySounding:
     def interval_features(self, group: _Notes) -> Array:
         """(B, 5, P) the features of an IntervalLayer, of one group."""
         left, since, coming, _ = group
-        soon = self._recency[coming]
-        first = (coming == coming.min(axis=1, keepdims=True)) & (coming < LONGEST)
-        parts: list[Any] = [left > 0, self._chord[since], soon, first, first * soon]
+        first, far = coming == coming.min(axis=1, keepdims=True), self._far[coming]
+        parts: list[Any] = [left > 0, self._chord[since], far]
+        parts += [first * self._near[coming], first * far]
         return np.stack(parts, axis=1, dtype=np.float32)
 
     def features_for(self, field: str, context: Any, known: Mapping[str, NDArray[Any]]) -> Array:
