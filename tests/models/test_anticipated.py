@@ -318,9 +318,9 @@ def merged_by_hand(encoder: AnticipatingEncoder, rows: Rows) -> tuple[list[Rows]
 
     def read(onset: int, row: Rows) -> None:
         nonlocal last
-        row = row.copy()
-        row[-1] = 0
-        changed = row[-2] == 1 or (row[1] != rest and onset - last != values[int(row[1])])
+        given, row = row[-2] == 1, row.copy()
+        row[-2:] = 0
+        changed = given or (row[1] != rest and onset - last != values[int(row[1])])
         if changed:
             row[1] = int(np.searchsorted(classes, onset - last, side="right"))
         found.append(row)

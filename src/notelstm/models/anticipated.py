@@ -92,8 +92,8 @@ class Merged(NamedTuple):
     Sequence i has ``counts[i]`` of them; the others are anything.
 
     Attributes:
-        rows: (B, N, F) their rows. The step is from the onset of the note before, given or written,
-            and the offset of given ones is 0.
+        rows: (B, N, F) their rows, as if all were written: the step is from the onset of the note
+            before, given or written.
         entries: (B, N, F) their rows with the steps that they had, from the last written note.
         counts: (B,) the number of them.
         latest: (B, T) the number of those that have begun at each row.
@@ -386,7 +386,8 @@ class AnticipatingClock(nn.Module):
             changed &= given | (step != self.rest)
         merged = entries.clone()
         merged[..., column] = torch.where(changed, classes.clamp_max(self._longest).to(step), step)
-        merged[..., self.offset] = merged[..., self.offset].masked_fill(given, 0)
+        for read_as_written in (self.origin, self.offset):
+            merged[..., read_as_written].masked_fill_(given, 0)
         begun = rows.new_zeros(len(rows), length + 1, dtype=torch.long)
         begun.scatter_add_(1, line.first.clamp_max(length), line.begins.long())
         # A given note that begins between two rows is read as the first of them leads to it.
@@ -507,7 +508,8 @@ class AnticipatingClock(nn.Module):
         if not any_due and not given.any():
             return None
         own = rows.copy()
-        own[given, self.clock.columns[1]] = own[given, self.offset] = 0
+        for column in (self.clock.columns[1], self.origin, self.offset):
+            own[given, column] = 0
         there = ~given | (times_of_rows(self._durations[:0], rows[:, self.offset]) == 0)
         if not any_due:
             return [Begun(own, rows, there, None)]
@@ -538,7 +540,7 @@ class AnticipatingClock(nn.Module):
         """Given notes (B, F) that begin (B,) thousandths after the notes before them."""
         read = rows.copy()
         read[:, self.clock.columns[1]] = self._classes(since)
-        read[:, self.offset] = 0
+        read[:, [self.origin, self.offset]] = 0
         return Begun(read, rows, there, passed)
 
     def _classes(self, since: NDArray[np.int32]) -> NDArray[np.intp]:

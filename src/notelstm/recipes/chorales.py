@@ -61,7 +61,7 @@ def chorales(
         read_policy=ReadPolicy(tracks="all"),
         parts="name",
         given=GivenMixture(
-            nothing=0.15, spans=0.45, parts=0.35, notes=0.05, gap=(1.0, 12.0), span=(2.0, 8.0)
+            nothing=0.15, spans=0.35, parts=0.45, notes=0.05, gap=(1.0, 12.0), span=(2.0, 8.0)
         ),
         transforms=(Transpose(low=-5, high=6),),
         batch_size=32,
