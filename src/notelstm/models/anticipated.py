@@ -41,17 +41,23 @@ from notelstm.models.sounding import (
 __all__ = [
     "ALIGNED",
     "CHANNELS",
+    "DUE",
     "KEPT",
+    "AnticipatedContext",
     "AnticipatedState",
     "AnticipatingClock",
     "AnticipatingState",
     "Begun",
+    "Due",
     "IntervalLayer",
     "Merged",
 ]
 
 KEPT: Final = 256
 """R, the number of the latest given notes that the state keeps until they begin."""
+
+DUE: Final = 16
+"""K, the number of given notes that are read once the step of the next note is known."""
 
 ALIGNED: Final = 4
 """The number of features of each class in :meth:`AnticipatingClock.aligned`."""
@@ -70,6 +76,37 @@ class AnticipatedState(NamedTuple):
     now: Anticipated
     wait: Tensor
     rows: Tensor
+
+
+class Due(NamedTuple):
+    """The first given notes that are still to come.
+
+    Attributes:
+        wait: (..., K) int32 the time until each begins, 0 for none.
+        rows: (..., K, F) float32 their rows.
+    """
+
+    wait: Tensor
+    rows: Tensor
+
+
+class AnticipatedContext(NamedTuple):
+    """The context of a model that reads given notes when they begin.
+
+    Attributes:
+        hidden: As of a :class:`~notelstm.models.sounding.NoteContext`, as are `features` and
+            `sounding`.
+        features: (B, T, S).
+        sounding: (B, T, I P) each.
+        lstm: (B, T, L, H) each, the state of the LSTM; zeros where no note is due.
+        due: The notes that the LSTM reads next, if the step leads to their onsets or beyond.
+    """
+
+    hidden: Tensor
+    features: Tensor
+    sounding: Anticipated
+    lstm: LSTMState
+    due: Due
 
 
 class AnticipatingState(NamedTuple):
@@ -380,12 +417,11 @@ class AnticipatingClock(nn.Module):
         column = self.clock.columns[1]
         step = entries[..., column]
         since = torch.diff(onset, dim=1, prepend=torch.zeros_like(onset[:, :1])).clamp_min(0)
-        classes = torch.bucketize(since.contiguous(), self._borders(self.step), right=True)
         changed = given | (since != self.clock.wait(step))
         if self.rest is not None:
             changed &= given | (step != self.rest)
         merged = entries.clone()
-        merged[..., column] = torch.where(changed, classes.clamp_max(self._longest).to(step), step)
+        merged[..., column] = torch.where(changed, self.classes(since).to(step), step)
         for read_as_written in (self.origin, self.offset):
             merged[..., read_as_written].masked_fill_(given, 0)
         begun = rows.new_zeros(len(rows), length + 1, dtype=torch.long)
@@ -396,6 +432,62 @@ class AnticipatingClock(nn.Module):
         clock = torch.cat([torch.zeros_like(onset[:, :1]), line.clock], 1)  # (B, 1 + T)
         passed = (onset - clock.gather(1, place)).masked_fill(~between, 0)
         return Merged(merged, entries, counts, begun[:, :length].cumsum(1), place, passed)
+
+    def due(self, rows: Tensor, state: AnticipatedState) -> Due:
+        """The given notes to come at each of the rows (B, T, F).
+
+        They are those after the last one that has begun or is forgotten.
+
+        Args:
+            rows: (B, T, F).
+            state: The state before them.
+        """
+        batch_size, length = rows.shape[:2]
+        line = self._timeline(rows, state)
+        # Of the notes of the state, those that stand after all that have begun.
+        waits = (state.wait > 0).flip(1).cummin(1).values.flip(1)
+        given = torch.cat([waits, line.given[:, KEPT:]], dim=1)
+        order = torch.argsort(~given, dim=1, stable=True)
+        order = order[:, : int(given.sum(1).max())]  # (B, G) the given notes
+        if not order.shape[1]:
+            return self.none_due(batch_size, length)
+        number = torch.arange(order.shape[1], device=rows.device)
+        own = (order - KEPT).clamp_min(0).masked_fill(~given.gather(1, order), length)
+        over = torch.maximum(own, line.until.gather(1, order) + 1).clamp_max(length)
+        passed = rows.new_zeros(batch_size, length + 1, dtype=torch.long)
+        passed = passed.scatter_reduce(1, over, (number + 1).expand_as(over), "amax")
+        first = passed.cummax(1).values[:, :length]  # (B, T)
+        here = torch.arange(length, device=rows.device).expand(batch_size, -1).contiguous()
+        known = torch.searchsorted(own.contiguous(), here, right=True)
+        which = first.unsqueeze(-1) + torch.arange(DUE, device=rows.device)  # (B, T, K)
+        there = which < known.unsqueeze(-1)
+        chosen = order.gather(1, which.clamp_max(order.shape[1] - 1).flatten(1))  # (B, T K)
+        wait = line.onset.gather(1, chosen).view_as(which) - line.clock.unsqueeze(-1)
+        columns = chosen.unsqueeze(-1).expand(-1, -1, rows.shape[-1])
+        notes = line.rows.gather(1, columns).view(*which.shape, -1).float()
+        return Due(wait.masked_fill(~there, 0).int(), notes * there.unsqueeze(-1))
+
+    def read_due(self, rows: Tensor, since: Tensor) -> Tensor:
+        """(N, F) the rows of given notes as they are read, (N,) thousandths after the one before.
+
+        They are those of :meth:`merge`.
+        """
+        read = rows.clone()
+        read[:, self.clock.columns[1]] = self.classes(since).to(rows)
+        read[:, [self.origin, self.offset]] = 0
+        return read
+
+    def classes(self, since: Tensor) -> Tensor:
+        """(...) the classes of steps of (...) thousandths."""
+        borders = self._borders(self.step)
+        found = torch.bucketize(since.clamp_min(0).contiguous(), borders, right=True)
+        return found.clamp_max(self._longest)
+
+    def none_due(self, batch_size: int, length: int) -> Due:
+        """No notes, (B, T, K)."""
+        wait = self._none.new_zeros(batch_size, length, DUE, dtype=torch.int32)
+        rows = wait.new_zeros(*wait.shape, self.num_columns, dtype=torch.float32)
+        return Due(wait, rows)
 
     def at(self, merged: Merged, state: AnticipatedState, sounding: Anticipated) -> Anticipated:
         """(B, N, I P) the sounding notes when each of the merged notes has begun.
@@ -513,22 +605,65 @@ class AnticipatingClock(nn.Module):
         there = ~given | (times_of_rows(self._durations[:0], rows[:, self.offset]) == 0)
         if not any_due:
             return [Begun(own, rows, there, None)]
-        found, last = [], np.zeros_like(moved)
-        sequence = np.arange(len(rows))
-        # The due notes of each sequence, in their order, come first.
-        order = np.argsort(~due, axis=1, kind="stable")
-        for k in range(int(due.sum(axis=1).max())):
-            slot = order[:, k]
-            begins = due[sequence, slot]
-            note = before.rows[sequence, slot]
-            passed = np.where(begins, before.wait[sequence, slot], 0).astype(np.int32)
-            found.append(self._read_at(note, passed - last, begins, passed))
-            last = np.where(begins, passed, last)
+        found, last = self._between(before.wait, before.rows, due)
         between = last > 0
         if self.rest is not None:
             between &= ~self._rests(rows)
         own[between, self.clock.columns[1]] = self._classes(moved - last)[between]
         return [*found, Begun(own, rows, there, None)]
+
+    def due_of(self, state: Any) -> Any:
+        """The given notes to come after a row of each of B sequences, as :meth:`due`; in numpy."""
+        wait, rows = state.wait, state.rows
+        if not wait.any():
+            none = np.zeros((len(wait), DUE, rows.shape[-1]), dtype=np.float32)
+            return Due(none[..., 0].astype(np.int32), none)  # type: ignore[arg-type]
+        # The notes after the last one that has begun.
+        first = KEPT - np.argmin(wait[:, ::-1] > 0, axis=1)
+        first[(wait > 0).all(axis=1)] = 0
+        which = first[:, None] + np.arange(DUE)
+        there, which = which < KEPT, np.minimum(which, KEPT - 1)
+        sequence = np.arange(len(wait))[:, None]
+        notes = rows[sequence, which] * there[:, :, None]
+        return Due((wait[sequence, which] * there).astype(np.int32), notes.astype(np.float32))
+
+    def begun_before(
+        self, due: Any, steps: NDArray[Any]
+    ) -> tuple[list[Begun], NDArray[np.float32]] | None:
+        """The due notes that begin at the next note, or before it; in numpy.
+
+        Args:
+            due: (B, K) the notes to come.
+            steps: (B,) entries of the step of the next note.
+
+        Returns:
+            The notes, and the step of the next note from the last of them; None without any.
+        """
+        moved = self.moved(steps)
+        begins = (due.wait > 0) & (due.wait <= moved[:, None])
+        if self.rest is not None:
+            begins &= (steps != self.rest)[:, None]
+        if not begins.any():
+            return None
+        found, last = self._between(due.wait, due.rows, begins)
+        since = np.where(last > 0, self._classes(moved - last), steps)
+        return found, since.astype(np.float32)
+
+    def _between(
+        self, wait: NDArray[np.int32], rows: Rows, due: NDArray[np.bool_]
+    ) -> tuple[list[Begun], NDArray[np.int32]]:
+        """The due ones of (B, R) given notes, and the (B,) thousandths until the last of them."""
+        found, last = [], np.zeros(len(wait), dtype=np.int32)
+        sequence = np.arange(len(wait))
+        # The due notes of each sequence, in their order, come first.
+        order = np.argsort(~due, axis=1, kind="stable")
+        for k in range(int(due.sum(axis=1).max())):
+            slot = order[:, k]
+            begins = due[sequence, slot]
+            passed = np.where(begins, wait[sequence, slot], 0).astype(np.int32)
+            found.append(self._read_at(rows[sequence, slot], passed - last, begins, passed))
+            last = np.where(begins, passed, last)
+        return found, last
 
     def _read_at(
         self,

@@ -16,7 +16,6 @@ from notelstm.errors import ConfigError
 from notelstm.fields import Field
 from notelstm.models.inference import Array
 from notelstm.predictions import LogisticMixture, Normal, NumpyNormal
-from notelstm.tree import choose
 
 __all__ = [
     "Hidden",
@@ -29,7 +28,8 @@ __all__ = [
     "normal_head",
     "numpy_normal",
     "run_lstm",
-    "run_lstm_packed",
+    "run_lstm_cell",
+    "run_lstm_to",
     "sigmoid_of_half",
 ]
 
@@ -74,42 +74,71 @@ def run_lstm(lstm: nn.LSTM, inputs: Tensor, state: LSTMState) -> tuple[Hidden, L
     return Hidden(output), LSTMState(*(part.transpose(0, 1).to(state.h) for part in last))
 
 
-def run_lstm_packed(
-    lstm: nn.LSTM,
-    inputs: Tensor,
-    counts: Tensor,
-    latest: Tensor,
-    state: LSTMState,
-    hidden: Tensor,
-) -> tuple[Hidden, LSTMState, Tensor]:
-    """Run a batch-first LSTM over sequences of unlike lengths, some of which can be empty.
+def run_lstm_to(lstm: nn.LSTM, inputs: Tensor, numbers: Tensor, state: LSTMState) -> LSTMState:
+    """Run a batch-first LSTM, and return its state after any numbers of inputs.
+
+    torch returns the outputs h of the last layer at each input, and the cells at the end alone.
+    With all h, the gates at all inputs are one product, and only the sum of the cells,
+    ``c = f c + i g``, is left to compute one after another.
 
     Args:
         lstm: The LSTM.
         inputs: (B, N, I).
-        counts: (B,) the lengths: the first inputs of each sequence are read.
-        latest: (B, T) numbers of inputs after which the output is wanted.
+        numbers: (B, T) integers, from 0 to N.
         state: The state before.
-        hidden: (B, H) the output before.
 
     Returns:
-        The outputs (B, T, H), the state after, and the last output (B, H).
+        The states after so many inputs, (B, T, L, H) each.
     """
-    outputs = hidden.unsqueeze(1)
-    if inputs.shape[1]:
-        lengths = counts.clamp_min(1).cpu()  # an empty sequence is left out below
-        packed = nn.utils.rnn.pack_padded_sequence(
-            inputs, lengths, batch_first=True, enforce_sorted=False
-        )
-        h, c = (part.transpose(0, 1).contiguous() for part in state)
-        output, last = lstm(packed, (h, c))
-        padded, _ = nn.utils.rnn.pad_packed_sequence(output, batch_first=True)
-        after = LSTMState(*(part.transpose(0, 1).to(state.h) for part in last))
-        state = choose(counts > 0, after, state)
-        outputs = torch.cat([outputs, padded.to(hidden)], dim=1)  # (B, 1 + N, H)
-    at = latest.unsqueeze(-1).expand(-1, -1, outputs.shape[-1])
-    found = outputs.gather(1, at)  # (B, T, H)
-    return Hidden(found), state, found[:, -1]
+    hs, cs = [], []
+    for k in range(lstm.num_layers):
+        h, c = (part[:, k].to(inputs) for part in state)
+        weights = _weights(lstm, k)
+        if k:
+            inputs = functional.dropout(inputs, lstm.dropout, lstm.training)
+        outputs = inputs.new_zeros(*inputs.shape[:2], lstm.hidden_size)
+        if inputs.shape[1]:
+            start = (h.unsqueeze(0).contiguous(), c.unsqueeze(0).contiguous())
+            outputs, *_ = torch.lstm(
+                inputs, start, list(weights), True, 1, 0.0, lstm.training, False, True
+            )
+        before = torch.cat([h.unsqueeze(1), outputs[:, :-1]], dim=1)
+        w, u, a, b = weights
+        gates = functional.linear(inputs, w, a + b) + functional.linear(before, u)
+        i, f, g, _ = gates.chunk(4, dim=-1)
+        kept, new = torch.sigmoid(f).unbind(1), (torch.sigmoid(i) * torch.tanh(g)).unbind(1)
+        cells = [c]
+        for keep, add in zip(kept, new, strict=True):
+            cells.append(torch.addcmul(add, keep, cells[-1]))
+        hs.append(torch.cat([h.unsqueeze(1), outputs], dim=1))
+        cs.append(torch.stack(cells, dim=1))
+        inputs = outputs
+    at = numbers.unsqueeze(-1).expand(-1, -1, lstm.hidden_size)
+    # Under autocast, the new state has half precision; the state keeps its type.
+    found = [[part.gather(1, at).to(state.h) for part in parts] for parts in (hs, cs)]
+    return LSTMState(*(torch.stack(parts, dim=2) for parts in found))
+
+
+def run_lstm_cell(lstm: nn.LSTM, inputs: Tensor, state: LSTMState) -> LSTMState:
+    """The state after one row of inputs, (B, I), from a state with the batch first."""
+    hs, cs = [], []
+    for k in range(lstm.num_layers):
+        if k:
+            inputs = functional.dropout(inputs, lstm.dropout, lstm.training)
+        h, c = (part[:, k].to(inputs) for part in state)
+        inputs, cell = torch.lstm_cell(inputs, (h, c), *_weights(lstm, k))
+        hs.append(inputs)
+        cs.append(cell)
+    return LSTMState(*(torch.stack(parts, dim=1).to(state.h) for parts in (hs, cs)))
+
+
+def _weights(lstm: nn.LSTM, layer: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The weights of the inputs and of the outputs before, and the biases of both."""
+    w, u, a, b = (
+        getattr(lstm, f"{name}_l{layer}")
+        for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    )
+    return w, u, a, b
 
 
 def mixture_head(output: Tensor, field: Field) -> LogisticMixture:
@@ -205,10 +234,7 @@ class _Product:
 
 def _gate_weights(lstm: nn.LSTM, layer: int, scale: Tensor | None) -> Tensor:
     """(4, I + H + 1, H) weights of the input, forget, output and cell gates, sigmoids halved."""
-    w, u, a, b = (
-        getattr(lstm, f"{name}_l{layer}").detach()
-        for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-    )
+    w, u, a, b = (weight.detach() for weight in _weights(lstm, layer))
     w = w if scale is None else w * scale
     i, f, g, o = torch.cat([w, u, (a + b).unsqueeze(1)], dim=1).chunk(4)
     # sigmoid(x) = (tanh(x / 2) + 1) / 2, so that one tanh serves all gates.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias, cast, final
 
@@ -17,6 +19,7 @@ from notelstm.errors import ConfigError, FieldError
 from notelstm.fields import Field, Rows, by_name, known_before, predicted
 from notelstm.models.anticipated import (
     ALIGNED,
+    AnticipatedContext,
     AnticipatingClock,
     AnticipatingState,
     Begun,
@@ -35,7 +38,8 @@ from notelstm.models.lstm import (
     normal_head,
     numpy_normal,
     run_lstm,
-    run_lstm_packed,
+    run_lstm_cell,
+    run_lstm_to,
 )
 from notelstm.models.memory import Memory, NumpyMemory, WithMemory
 from notelstm.models.sounding import (
@@ -54,13 +58,14 @@ from notelstm.models.sounding import (
 )
 from notelstm.predictions import Categorical, NumpyAdapter, NumpyCategorical, NumpyPrediction
 from notelstm.protocols import NoteModel, Prediction
-from notelstm.tree import map_tree
+from notelstm.tree import index, map_tree
 
 __all__ = ["NoteLSTM", "NumpyNoteLSTM"]
 
 
+_Context: TypeAlias = Hidden | NoteContext | AnticipatedContext
 _State: TypeAlias = LSTMState | NoteState | AnticipatingState
-"""The state of a model without a memory: without a clock, with one, and with given notes."""
+"""The context and the state without a memory: without a clock, with one, and with given notes."""
 
 
 @final
@@ -216,6 +221,7 @@ class NoteLSTM(nn.Module):
         self.heads: nn.ModuleDict = nn.ModuleDict()
         self._add_heads(context_size, hidden_size if head_size is None else head_size)
         self.initial_context: nn.Parameter = nn.Parameter(torch.zeros(hidden_size))
+        self._due_before: Final = _LatestPair()
 
     def _add_heads(self, context_size: int, width: int) -> None:
         """Add the heads, with hidden layers of a width, over contexts of a size."""
@@ -263,7 +269,7 @@ class NoteLSTM(nn.Module):
         votes, notes = self.memory.initial_state(batch_size)
         return WithMemory(context, votes), WithMemory(state, notes)
 
-    def _initial_state(self, batch_size: int) -> tuple[Hidden | NoteContext, _State]:
+    def _initial_state(self, batch_size: int) -> tuple[_Context, _State]:
         """The initial context and state without the memory."""
         context, state = initial_lstm_state(self.initial_context, self.lstm.num_layers, batch_size)
         if self.clock is None:
@@ -271,10 +277,11 @@ class NoteLSTM(nn.Module):
         silence = self._clock.initial_state(batch_size)
         before = map_tree(lambda t: t.unsqueeze(1), self._clock.now(silence))  # (B, 1, I P)
         features = self._features("before", self._clock.groups(before))  # (B, 1, S)
-        found = NoteContext(context.hidden, features, before)
-        if isinstance(self.clock, AnticipatingClock):
-            return found, AnticipatingState(state, silence, context.hidden[:, 0])
-        return found, NoteState(state, silence)
+        if not isinstance(self.clock, AnticipatingClock):
+            return NoteContext(context.hidden, features, before), NoteState(state, silence)
+        none, due = map_tree(lambda t: t.unsqueeze(1), state), self.clock.none_due(batch_size, 1)
+        found = AnticipatedContext(context.hidden, features, before, none, due)
+        return found, AnticipatingState(state, silence, context.hidden[:, 0])
 
     def _features(self, at: str, groups: Sequence[Sounding | Anticipated]) -> Tensor:
         """(..., S) the sounding-note features by their key, of groups of instruments."""
@@ -337,29 +344,35 @@ class NoteLSTM(nn.Module):
             votes, notes = self.memory.read_merged(merged, state.memory)
         return WithMemory(context, votes), WithMemory(after, notes)
 
-    def _read(
-        self, rows: Tensor, state: _State, merged: Merged | None
-    ) -> tuple[Hidden | NoteContext, _State]:
+    def _read(self, rows: Tensor, state: _State, merged: Merged | None) -> tuple[_Context, _State]:
         """Read (B, T, F) rows without the memory, and the notes that begin at them."""
         if isinstance(state, LSTMState):
             context, state = run_lstm(self.lstm, self._inputs(rows), state)  # (B, T, H)
             return Hidden(self.dropout(context.hidden)), state
         sounding, last = self._clock.read(rows, state.sounding)  # (B, T, I P)
         features = self._features("before", self._clock.groups(sounding))  # (B, T, S)
+        if not isinstance(state, AnticipatingState):
+            context, lstm = run_lstm(self.lstm, self._inputs(rows, features), state.lstm)
+            output = self.dropout(context.hidden)  # (B, T, H)
+            return NoteContext(output, features, sounding), NoteState(lstm, last)
+        clock = cast(AnticipatingClock, self.clock)
         if merged is None:
             context, lstm = run_lstm(self.lstm, self._inputs(rows, features), state.lstm)
-            output = context.hidden[:, -1]
+            hidden, due = context.hidden, clock.none_due(*rows.shape[:2])
+            # Without given notes, nothing is read from the states at the rows.
+            states = map_tree(lambda t: torch.zeros_like(t[:, None]), lstm)
+            states = map_tree(lambda t: t.expand(-1, rows.shape[1], -1, -1), states)
         else:
-            begun = self._clock.groups(self._clock.at(merged, state.sounding, sounding))
+            begun = clock.groups(clock.at(merged, state.sounding, sounding))
             inputs = self._inputs(merged.rows, self._features("before", begun))
-            assert isinstance(state, AnticipatingState)
-            context, lstm, output = run_lstm_packed(
-                self.lstm, inputs, merged.counts, merged.latest, state.lstm, state.hidden
-            )
-        found = NoteContext(self.dropout(context.hidden), features, sounding)  # (B, T, ...)
-        if isinstance(state, AnticipatingState):
-            return found, AnticipatingState(lstm, last, output.to(state.hidden))
-        return found, NoteState(lstm, last)
+            numbers = torch.cat([merged.latest, merged.counts.unsqueeze(1)], dim=1)
+            all_states = run_lstm_to(self.lstm, inputs, numbers, state.lstm)
+            states, lstm = (index(all_states, (slice(None), at)) for at in (slice(-1), -1))
+            read = (merged.latest > 0).unsqueeze(-1)
+            hidden = torch.where(read, states.h[:, :, -1], state.hidden.unsqueeze(1))
+            due = clock.due(rows, state.sounding)
+        found = AnticipatedContext(self.dropout(hidden), features, sounding, states, due)
+        return found, AnticipatingState(lstm, last, hidden[:, -1].to(state.hidden))
 
     def _inputs(self, rows: Tensor, *features: Tensor) -> Tensor:
         """(B, T, I) the inputs of the LSTM from (B, T, F) rows and features."""
@@ -372,9 +385,12 @@ class NoteLSTM(nn.Module):
         if self.memory is not None:
             votes = self.memory.votes(field, context.memory, known)
             context = context.model
-        earlier = (self._embedded(name, known[name]) for name in self.inputs[field])
-        inputs = [context.hidden, *earlier]
-        if isinstance(context, NoteContext):
+        hidden, entries = context.hidden, known
+        if isinstance(context, AnticipatedContext) and self._clock.step in self.inputs[field]:
+            hidden, step = self._read_due(context, known[self._clock.step])
+            entries = {**known, self._clock.step: step}
+        inputs = [hidden, *(self._embedded(name, entries[name]) for name in self.inputs[field])]
+        if not isinstance(context, Hidden):
             inputs.append(self._features_for(field, context, known))
         if votes is not None:
             inputs.append(votes.features.to(self.initial_context))
@@ -391,6 +407,51 @@ class NoteLSTM(nn.Module):
         if added is not None:
             output = output + added
         return _prediction(self.config["time_distribution"], self._by_name[field], output)
+
+    def _read_due(self, context: AnticipatedContext, step: Tensor) -> tuple[Tensor, Tensor]:
+        """Read the given notes that begin at the next note or before it, as :meth:`forward` does.
+
+        So all heads after the step know what has been read, whether a note before theirs is given
+        or written.
+
+        Args:
+            context: The context.
+            step: (...) the entries of the step of the next note.
+
+        Returns:
+            (..., H) the output of the LSTM after them, and (...) the step since the last of them.
+        """
+        clock = cast(AnticipatingClock, self.clock)
+        wait = clock.wait(step)
+        begins = (context.due.wait > 0) & (context.due.wait <= wait.unsqueeze(-1))  # (..., K)
+        if clock.rest is not None:
+            begins &= (step != clock.rest).unsqueeze(-1)
+        if not bool(begins.any()):
+            return context.hidden, step
+        found = self._due_before.get(context.hidden, step)
+        if found is not None:
+            return found
+        at = begins.any(-1)
+        some = index(context, at)  # (N, ...)
+        begins, wait = begins[at], wait[at]
+        state, last = some.lstm, torch.zeros_like(wait)
+        for k in range(begins.shape[-1]):
+            here = begins[:, k].nonzero().squeeze(-1)
+            if not len(here):
+                continue
+            passed = some.due.wait[here, k]
+            rows = clock.read_due(some.due.rows[here, k], passed - last[here])
+            now = clock.groups(index(some.sounding, here).later(passed))
+            inputs = self._inputs(rows, self._features("before", now))
+            after = run_lstm_cell(self.lstm, inputs, index(state, here))
+            put = functools.partial(torch.Tensor.index_put, indices=(here,))
+            state = map_tree(lambda old, new, put=put: put(old, values=new), state, after)
+            last = last.index_put((here,), passed.to(last))
+        hidden = self.dropout(state.h[:, -1]).to(context.hidden)
+        since = clock.classes(wait - last).to(step)
+        result = context.hidden.index_put((at,), hidden), step.index_put((at,), since)
+        self._due_before.put(context.hidden, step, result)
+        return result
 
     def _from_given(
         self, field: str, sounding: Anticipated, known: Mapping[str, Tensor], gates: Tensor
@@ -504,6 +565,33 @@ def _head_with_memory(
     return head
 
 
+class _LatestPair:
+    """The result for the latest pair of tensors, while they are in use; copies are empty."""
+
+    def __init__(self) -> None:
+        self._of: tuple[Any, ...] = ()
+
+    def get(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor] | None:
+        """The result for these tensors, if they are the latest."""
+        of = self._of
+        if of and of[0]() is a and of[1]() is b and of[2] == torch.is_grad_enabled():
+            return cast(tuple[Tensor, Tensor], of[3])
+        return None
+
+    def put(self, a: Tensor, b: Tensor, result: tuple[Tensor, Tensor]) -> None:
+        """Keep a result."""
+
+        def forget(reference: object) -> None:
+            if self._of and reference in self._of[:2]:
+                self._of = ()
+
+        keys = weakref.ref(a, forget), weakref.ref(b, forget)
+        self._of = (*keys, torch.is_grad_enabled(), result)
+
+    def __reduce__(self) -> tuple[type[_LatestPair], tuple[()]]:
+        return _LatestPair, ()
+
+
 def _layers(head: nn.Module) -> tuple[nn.Linear, nn.Linear]:
     """The first and the last layer of a head, which can be the same."""
     layers = [head] if isinstance(head, nn.Linear) else list(head.children())
@@ -601,6 +689,7 @@ class NumpyNoteLSTM:
             self._heads[name] = _Head(heads[name], layer.weight[:, hidden_size:], earlier, part)
             at += layer.out_features
         self._last: tuple[Any, Array] = (None, np.zeros(0, dtype=np.float32))
+        self._last_due: tuple[Any, Any, tuple[Array, NDArray[Any]] | None] = (None, None, None)
         self._columns: Final = model.fields
         self._fields: Final = by_name(model.fields)
         self._times: Final[str] = model.config["time_distribution"]
@@ -648,10 +737,13 @@ class NumpyNoteLSTM:
         if begun is None:
             hidden, lstm = self._lstm(features, state.lstm, self._added(rows))
         else:
-            hidden, lstm = self._read_begun(begun, features, state)
-        found = NoteContext(hidden, features, sounding)  # type: ignore[arg-type]
+            hidden, lstm = self._read_begun(
+                begun, features, state.hidden, state.lstm, state.sounding.now
+            )
         if self._anticipating is None:
-            return found, NoteState(lstm, last)
+            return NoteContext(hidden, features, sounding), NoteState(lstm, last)  # type: ignore[arg-type]
+        due = self._anticipating.due_of(last)
+        found = AnticipatedContext(hidden, features, sounding, lstm, due)  # type: ignore[arg-type]
         return found, AnticipatingState(lstm, last, hidden)  # type: ignore[arg-type]
 
     def _added(self, rows: Rows) -> Array:
@@ -661,23 +753,25 @@ class NumpyNoteLSTM:
             np.add(added, inputs(rows[:, i]), added)
         return added
 
-    def _read_begun(self, begun: Sequence[Begun], features: Array, state: Any) -> tuple[Array, Any]:
+    def _read_begun(
+        self, begun: Sequence[Begun], features: Array, hidden: Array, lstm: Any, now: Any
+    ) -> tuple[Array, Any]:
         """Read notes that begin, one after another, in those sequences where they do.
 
         Args:
-            begun: The notes, the last of which have the onset of the row.
-            features: (B, S) those at the row.
-            state: The state before.
+            begun: The notes.
+            features: (B, S) those of the notes at the onset of the row itself.
+            hidden: (B, H) the output before.
+            lstm: The state before.
+            now: (B, I P) each, the sounding notes before.
         """
         sounding = cast(NumpySounding, self._sounding)
-        hidden, lstm = state.hidden, state.lstm
         for note in begun:
             if not note.there.any():
                 continue
             here = features
             if note.passed is not None:
-                now = later(state.sounding.now, note.passed)
-                here = sounding.features("before", sounding.groups(now))
+                here = sounding.features("before", sounding.groups(later(now, note.passed)))
             output, after = self._lstm(here, lstm, self._added(note.rows))
             there = note.there[:, None]
             hidden = np.where(there, output, hidden)
@@ -715,10 +809,16 @@ class NumpyNoteLSTM:
         if here is not context:
             sums = self._all(context.hidden)
             self._last = (context, sums)
+        entries = known
+        if self._anticipating is not None and self._anticipating.step in self._heads[field].earlier:
+            due = self._read_due(context, known[self._anticipating.step])
+            if due is not None:
+                sums, step = due
+                entries = {**known, self._anticipating.step: step}
         features = [] if votes is None else [votes.features]
         if self._sounding is not None:
             features.insert(0, self._sounding.features_for(field, context, known))
-        output = self._heads[field](sums, known, features)
+        output = self._heads[field](sums, entries, features)
         added = None
         num_gates = self._num_gates[field]
         if num_gates:
@@ -727,6 +827,27 @@ class NumpyNoteLSTM:
         if votes is not None and votes.log_shares is not None:
             output = output[:, :-1] + output[:, -1:] * votes.log_shares
         return output if added is None else output + added
+
+    def _read_due(self, context: Any, step: NDArray[Any]) -> tuple[Array, NDArray[Any]] | None:
+        """Read the given notes that begin at the next note or before it.
+
+        Returns:
+            (B, O) the products of the output after them with the first layers of the heads, and
+            (B,) the step since the last of them; None if there are none.
+        """
+        of, last_step, found = self._last_due
+        if of is context and np.array_equal(last_step, step):
+            return found
+        begun = cast(AnticipatingClock, self._anticipating).begun_before(context.due, step)
+        found = None
+        if begun is not None:
+            notes, since = begun
+            hidden, _ = self._read_begun(
+                notes, context.features, context.hidden, context.lstm, context.sounding
+            )
+            found = self._all(hidden), since
+        self._last_due = (context, step, found)
+        return found
 
     def _from_given(
         self, field: str, sounding: Any, known: Mapping[str, NDArray[Any]], gates: Array
