@@ -50,6 +50,7 @@ from notelstm.evaluation.grid import CELL, places_of
 from notelstm.evaluation.nats import contexts
 from notelstm.fields import Rows, note_rows, written_rows
 from notelstm.files import atomic_write
+from notelstm.generation.writing import read_first
 from notelstm.models.inference import in_use
 from notelstm.notes import Notes
 from notelstm.protocols import HasLikelihood
@@ -72,9 +73,9 @@ GAPS: Final = (2.0, 4.0, 8.0)
 NUM_GAPS: Final = 100
 """The number of gaps of each length."""
 CONTEXT: Final = 60.0
-"""Seconds of music in front of a gap that are read."""
+"""The most seconds of music before a gap, and after it, that are read."""
 AFTER: Final = 10.0
-"""Seconds of music after a gap that are given; no model sees more than 5 before the gap ends."""
+"""The least seconds of music after a gap."""
 SIZE: Final = 8_000_000
 """The greatest size of the piano model's file, in bytes."""
 
@@ -448,7 +449,7 @@ def gaps_of(pieces: Sequence[Notes], seconds: float, count: int) -> Iterator[tup
         inside = (piece.start >= start) & (piece.start < start + seconds)
         if not inside.any():
             continue
-        near = (piece.start >= start - CONTEXT) & (piece.start < start + seconds + AFTER)
+        near = (piece.start >= start - CONTEXT) & (piece.start < start + seconds + CONTEXT)
         made += 1
         yield piece[near], start
 
@@ -475,14 +476,22 @@ def gaps(
             inside = (notes.start >= start) & (notes.start < start + seconds)
             if not inside.any():
                 continue
-            for name, given in (
-                ("given", notes.start >= start + seconds),
-                ("left", np.zeros(len(notes), dtype=np.bool_)),
+            follows = notes.start >= start + seconds
+            nothing = notes[:0]
+            for name, given, front in (
+                ("given", follows, notes[follows]),
+                ("ahead", follows, nothing),
+                ("left", np.zeros(len(notes), dtype=np.bool_), nothing),
             ):
-                rows = encoder.encode_given(notes, given)
-                wanted = in_gap(encoder, rows, inside[~given])
+                first, moved = read_first(front, encoder.cell)
+                piece = notes.shifted(moved - float(notes.start[0]))
+                if len(first):
+                    piece = replace(Notes.merge([first, piece]), truncated=True)
+                in_front = np.zeros(len(first), dtype=np.bool_)
+                rows = encoder.encode_given(piece, np.concatenate([in_front, given]))
+                wanted = in_gap(encoder, rows, np.concatenate([in_front, inside[~given]]))
                 sums.setdefault(name, []).extend(row_scores(bundle, rows, wanted)[0].sum(axis=1))
-                end = start + seconds - float(notes.start[0])
+                end = start + seconds - float(notes.start[0]) + moved
                 ends[name] = ends.get(name, 0.0) + nats_of_end(bundle, rows, wanted, end)
             for name, baseline in counted.items():
                 sums.setdefault(name, []).extend(baseline_nats(baseline, encoder, notes)[inside])
@@ -572,6 +581,7 @@ def continuation(bundle: Bundle, pieces: Sequence[Notes]) -> float:
 
 ROWS: Final = {
     "given": "the model, given the others",
+    "ahead": "the same model, which does not read first what follows",
     "left": "the same model, given nothing",
     "pretrained": "the pretrained model",
     "4-gram": "4-gram",

@@ -25,6 +25,7 @@ from notelstm.generation.writing import (
     accompany,
     can_write,
     infill,
+    read_first,
     vary,
     write_batch,
 )
@@ -191,7 +192,7 @@ def rows_read(monkeypatch: pytest.MonkeyPatch, model: Bundle, task: WritingTask)
 def test_the_rows_that_are_read_are_those_of_the_result(
     parts: tuple[str, ...] | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A model reads the same in generation as in training."""
+    """A model reads what follows, and then the same in generation as in training."""
     model, piece = (PIANO, PLAYED) if parts is None else (SONGS, CHORALE)
     task = WritingTask(notes=piece, start=3.0, end=6.0, parts=parts, replace=True)
     rows, written = rows_read(monkeypatch, model, task)
@@ -200,7 +201,13 @@ def test_the_rows_that_are_read_are_those_of_the_result(
     if parts is not None:
         mine = np.isin(BAND.classes_of(written.notes), (1, 3))
     is_given = ~mine | ((written.notes.start >= 6.0) & ~written.new)
-    whole = encoder.encode_given(written.notes, is_given)
+    front, moved = read_first(piece[piece.start >= 6.0], encoder.cell)
+    assert 0 < len(front) < len(piece)
+    piece = written.notes.shifted(moved - float(written.notes.start[0]))
+    whole = encoder.encode_given(
+        replace(Notes.merge([front, piece]), truncated=True),
+        np.concatenate([np.zeros(len(front), np.bool_), is_given]),
+    )
     # The last row is a note beyond the span, or a rest, which is not in the result. Durations may
     # have been cut at the next note.
     count = len(rows) - 1

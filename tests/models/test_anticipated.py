@@ -396,6 +396,53 @@ def test_the_lstm_reads_given_notes_when_they_begin(layers: int) -> None:
         torch.testing.assert_close(state.hidden[k], outputs[-1], atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("layers", [1, 2])
+@torch.no_grad()
+def test_heads_after_the_step_know_the_given_notes_that_begin_before_their_note(
+    layers: int,
+) -> None:
+    """They predict what they would if those notes had been written."""
+    model = model_of(ENCODER, field_order=ORDERS["step first"], num_layers=layers)
+    for layer in model.sounding_layers.values():
+        layer.weight.zero_()  # type: ignore[operator]
+    assert model.intervals is not None
+    model.intervals.weight.zero_()
+    rows, rest = rows_of(ENCODER, 40, 3), ENCODER.fields[1].rest
+    assert rest is not None
+    # Notes instead of rests.
+    rows[..., 1].masked_fill_(rows[..., 1] == rest, 32.0)
+    rows = in_order(rows)
+    contexts, _ = model(rows, model.initial_state(2)[1])
+    numpy_step = model.numpy_step()
+    assert numpy_step is not None
+    compared = 0
+    for k in range(2):
+        _, one = numpy_step.initial_state()
+        for i in range(39):
+            alone, one = numpy_step.step(rows[k, i : i + 1].numpy(), one)
+            row = rows[k, i + 1]
+            merged, _ = merged_by_hand(ENCODER, rows[k, : i + 2].numpy())
+            read, _ = merged_by_hand(ENCODER, rows[k, : i + 1].numpy())
+            if row[-2] == 1 or len(merged) == len(read) + 1:
+                continue
+            plain = torch.from_numpy(np.array(merged[:-1]))[None]
+            written, _ = model(plain, model.initial_state(1)[1])
+            last = tree.index(written, (slice(None), slice(-1, None)))
+            here = tree.index(contexts, (slice(k, k + 1), slice(i, i + 1)))
+            as_given = {f.name: row[c].view(1, 1) for c, f in enumerate(ENCODER.fields)}
+            as_written = {**as_given, "step": torch.tensor([[merged[-1][1]]])}
+            for field in ("pitch", "velocity"):
+                want: Any = model.predict(field, last, as_written)
+                got: Any = model.predict(field, here, as_given)
+                entries = {name: entry[0] for name, entry in as_given.items()}
+                of_one: Any = numpy_step.predict(field, alone, entries)
+                logits = want.log_weights()
+                torch.testing.assert_close(got.log_weights(), logits, atol=1e-5, rtol=0)
+                torch.testing.assert_close(of_one.log_weights(), logits[0], atol=1e-5, rtol=0)
+            compared += 1
+    assert compared > 5
+
+
 @torch.no_grad()
 def test_rows_with_given_notes_cut_anywhere_are_the_same() -> None:
     model = model_of(PARTS, memory_window=16)

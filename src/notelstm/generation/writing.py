@@ -3,6 +3,9 @@
 The model must have an encoder that anticipates notes: one whose rows have given notes some seconds
 before they sound. Notes before the span are its prompt, or given; as the music goes on, the given
 notes that are due are read, and the rows between them are sampled.
+
+What follows the span is also read in front of all, as if the piece began with it, so that a model
+with a memory knows the passages to come as it knows those before.
 """
 
 from __future__ import annotations
@@ -50,6 +53,7 @@ __all__ = [
     "accompany",
     "can_write",
     "infill",
+    "read_first",
     "vary",
     "write_batch",
     "writing_steps",
@@ -61,6 +65,10 @@ _DENSEST: Final = 100
 """The most notes that are written for each second of a span, and at least."""
 _ROWS_AT_ONCE: Final = 64
 """The rows of a prompt that are read in a step."""
+_FOLLOWING: Final = 1024
+"""The most notes after a span that are read in front of the piece."""
+_PAUSE: Final = 2.0
+"""Seconds of silence between them and the piece."""
 _ROUNDED: Final = 1e-6
 """Times in seconds that differ by less are equal up to rounding."""
 
@@ -389,8 +397,9 @@ def _run(session: Session, sequences: Sequence[_Sequence]) -> Iterator[None]:
 class _Plan:
     """What is read and what is written for one task.
 
-    Rows count their time from the onset of the first note that is kept, or, if the span begins
-    earlier, from there, to the whole cell.
+    Rows count their time from the first of the notes that are read in front. Behind them, it begins
+    with the first note that is kept, or, if the span begins earlier, with the span, to the whole
+    cell.
 
     Attributes:
         encoder: The encoder.
@@ -430,12 +439,13 @@ class _Plan:
         self._classes: Final = classes
         self._kept: Final = task.notes[kept]
         self._kept_classes: Final = classes[kept]
-        self._zero: Final = self._first_time()
+        front, moved = read_first(task.notes[kept & (begins >= task.end)], self._cell)
+        self._zero: Final = self._first_time() - moved
         self.end: Final = task.end - self._zero
         given = snapped(encoder, self._moved(task.notes[kept & ~written]))
         prompt = snapped(encoder, self._moved(task.notes[written]))
         self.conditions: Final = with_labels(label_map_of(encoder), task.notes, conditions)
-        ready = self._read_prompt(prompt, given)
+        ready = self._read_prompt(snapped(encoder, front), prompt, given)
         given = given[ready:]
         given_classes = _classes(self._part_map, given)
         self.given: Final = [
@@ -456,7 +466,7 @@ class _Plan:
         return replace(notes, start=start, end=end, tempo_map=None)
 
     def _first_time(self) -> float:
-        """The time in the piece at which the time of the rows is 0 s."""
+        """The time in the piece at which its rows begin."""
         if not len(self._kept):
             return self.task.start
         first = float(self._kept.start[0])
@@ -481,17 +491,18 @@ class _Plan:
                 rows[:, column] = self.conditions[field.name]
         return rows
 
-    def _read_prompt(self, prompt: Notes, given: Notes) -> int:
+    def _read_prompt(self, front: Notes, prompt: Notes, given: Notes) -> int:
         """Set the prompt; returns the number of given notes that are in it."""
         # A note on the tone of a given one is not written, so that the last row is that of a note.
         tones = set(self._tones(given))
         prompt = prompt[np.array([tone not in tones for tone in self._tones(prompt)], np.bool_)]
         ready = 0
         self.prompt = np.zeros((0, len(self.encoder.fields)), dtype=np.float32)
-        if len(prompt):
-            clock = float(prompt.start[-1])
+        written = Notes.merge([front, prompt])
+        if len(written):
+            clock = float(written.start[-1])
             ready = int(np.count_nonzero(given.start <= clock + self.encoder.seconds + _ROUNDED))
-            whole, is_written = _merged(given[:ready], prompt)
+            whole, is_written = _merged(given[:ready], written)
             whole = replace(whole, truncated=True)
             rows = self.encoder.encode_given(whole, ~is_written)
             self.prompt = self._with_conditions(rows)
@@ -698,6 +709,23 @@ class _SpanLimit(ToneLimit):
                 masks.append(mask)
             prediction = allow_only(prediction, torch.from_numpy(np.stack(masks)))
         return super().__call__(field, prediction, contexts)
+
+
+def read_first(following: Notes, cell: float) -> tuple[Notes, float]:
+    """What is read in front of a piece of the notes that follow a span.
+
+    Args:
+        following: The notes.
+        cell: The shortest step, seconds.
+
+    Returns:
+        The first of them, from 0 s on, and the time at which the piece begins, in whole cells.
+    """
+    front = following[:_FOLLOWING]
+    if not len(front):
+        return front, 0.0
+    front = replace(front.shifted(-float(front.start[0])), tempo_map=None, length=None)
+    return front, math.ceil((front.end_time + _PAUSE) / cell) * cell
 
 
 def _anticipating(bundle: Bundle) -> AnticipatesNotes:

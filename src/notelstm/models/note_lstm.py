@@ -371,6 +371,8 @@ class NoteLSTM(nn.Module):
             read = (merged.latest > 0).unsqueeze(-1)
             hidden = torch.where(read, states.h[:, :, -1], state.hidden.unsqueeze(1))
             due = clock.due(rows, state.sounding)
+            waits = (due.wait[..., :1] > 0).unsqueeze(-1)
+            states = map_tree(lambda t: torch.where(waits, t, 0.0), states)
         found = AnticipatedContext(self.dropout(hidden), features, sounding, states, due)
         return found, AnticipatingState(lstm, last, hidden[:, -1].to(state.hidden))
 
