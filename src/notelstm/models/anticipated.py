@@ -212,6 +212,7 @@ class AnticipatingClock(nn.Module):
         self.origin: Final = origin
         self.offset: Final = offset
         self.num_columns: Final = len(fields)
+        self.per_unit: Final = clock.per_unit
         step, duration = (fields[column] for column in clock.columns[1:])
         self.rest: Final = step.rest
         self._longest: Final = (step.classes or 0) - 1 - (step.rest is not None)
@@ -221,7 +222,9 @@ class AnticipatingClock(nn.Module):
         for field in (step, duration):
             if field.is_categorical:
                 self._aligned[field.name] = field.classes or 0
-                self.register_buffer(f"_{field.name}_borders", _borders(field), persistent=False)
+                self.register_buffer(
+                    f"_{field.name}_borders", _borders(field, self.per_unit), persistent=False
+                )
         self._none: Tensor
         self.register_buffer("_none", torch.zeros(0, dtype=torch.long), persistent=False)
 
@@ -357,7 +360,7 @@ class AnticipatingClock(nn.Module):
         given = rows[..., self.origin] == 1  # (B, T)
         step = rows[..., self.clock.columns[1]]
         clock = self.clock.wait(step).masked_fill(given, 0).cumsum(1)  # (B, T)
-        offset = times_of(self._none, rows[..., self.offset]).masked_fill(~given, 0)
+        offset = times_of(self._none, rows[..., self.offset], self.per_unit).masked_fill(~given, 0)
         onset = torch.cat([state.wait.long(), clock + offset], 1)  # (B, R + T)
         there = torch.cat([state.wait > 0, torch.ones_like(given)], 1)
         waits = torch.cat([state.wait > 0, given], 1)
@@ -517,7 +520,7 @@ class AnticipatingClock(nn.Module):
         duration = rows[:, self.clock.columns[2]]
         durations = self._durations
         moved = self._moved(rows)[:, None]
-        length = times_of_rows(durations, duration)
+        length = times_of_rows(durations, duration, self.per_unit)
         tone = self._tones(rows)
         left = np.maximum(before.now.left - moved, 0)
         since = np.minimum(before.now.since + moved, LONGEST)
@@ -526,11 +529,11 @@ class AnticipatingClock(nn.Module):
         if len(sequence):
             late, begun = wait[sequence, slot], before.rows[sequence, slot]
             at = sequence, self._tones(begun)
-            lasts = times_of_rows(durations, begun[:, self.clock.columns[2]])
+            lasts = times_of_rows(durations, begun[:, self.clock.columns[2]], self.per_unit)
             np.maximum.at(left, at, lasts + late)
             np.minimum.at(since, at, np.minimum(-late, LONGEST))
         wait, kept = np.maximum(wait, 0), before.rows
-        offset = times_of_rows(durations[:0], rows[:, self.offset])
+        offset = times_of_rows(durations[:0], rows[:, self.offset], self.per_unit)
         if given.any():
             wait = np.where(given[:, None], np.column_stack([wait[:, 1:], offset]), wait)
             newest = np.concatenate([kept[:, 1:], rows[:, None]], axis=1, dtype=np.float32)
@@ -547,7 +550,7 @@ class AnticipatingClock(nn.Module):
             waiting = kept[sequence, slot]
             at = sequence, self._tones(waiting)
             coming[at] = wait[sequence, slot]
-            lasting[at] = times_of_rows(durations, waiting[:, self.clock.columns[2]])
+            lasting[at] = times_of_rows(durations, waiting[:, self.clock.columns[2]], self.per_unit)
         now = Anticipated(left, since, coming, lasting)
         return now, AnticipatedState(now, wait, kept)
 
@@ -566,7 +569,7 @@ class AnticipatingClock(nn.Module):
 
     def moved(self, steps: NDArray[Any]) -> NDArray[np.int32]:
         """(B,) thousandths of (B,) entries of the step, in numpy."""
-        return times_of_rows(self._steps, steps)
+        return times_of_rows(self._steps, steps, self.per_unit)
 
     def _moved(self, rows: Rows) -> NDArray[np.int32]:
         """(B,) the thousandths by which rows (B, F) move the clock."""
@@ -602,7 +605,9 @@ class AnticipatingClock(nn.Module):
         own = rows.copy()
         for column in (self.clock.columns[1], self.origin, self.offset):
             own[given, column] = 0
-        there = ~given | (times_of_rows(self._durations[:0], rows[:, self.offset]) == 0)
+        there = ~given | (
+            times_of_rows(self._durations[:0], rows[:, self.offset], self.per_unit) == 0
+        )
         if not any_due:
             return [Begun(own, rows, there, None)]
         found, last = self._between(before.wait, before.rows, due)
@@ -816,14 +821,14 @@ def _interval_features(group: Anticipated) -> Tensor:
     return torch.stack([sounds, recent, *near], dim=-2)
 
 
-def _borders(field: Field) -> Tensor:
+def _borders(field: Field, per_unit: float) -> Tensor:
     """(C - 1,) int64 thousandths at which the classes of a time end and the next ones begin."""
     if field.edges:
         borders = np.array(field.edges[1:-1])
     else:
         values = np.array(field.values)
         borders = (values[1:] + values[:-1]) / 2
-    return torch.from_numpy(np.ceil(borders * 1000 - _SLACK).astype(np.int64))
+    return torch.from_numpy(np.ceil(borders * per_unit - _SLACK).astype(np.int64))
 
 
 CHANNELS: Final = 5

@@ -189,8 +189,10 @@ class SoundingClock(nn.Module):
     """Tracks the sounding notes through the rows of an encoder with one row per note.
 
     Times are whole thousandths of the fields' unit, so that the result is exact for pieces of any
-    length, cut anywhere. Notes longer than :data:`LONGEST` are clipped to it; of overlapping notes
-    of one pitch, the longest counts.
+    length, cut anywhere. If the steps begin on a grid of cells, thousandths are rounded so that a
+    cell is a whole number of them: otherwise sums of steps and the durations of the same length
+    would differ, and a note that has ended would seem to sound on. Notes longer than
+    :data:`LONGEST` are clipped to it; of overlapping notes of one pitch, the longest counts.
 
     Args:
         pitch: Column and field of the pitch, which is categorical.
@@ -206,6 +208,7 @@ class SoundingClock(nn.Module):
         instrument_column: The column of the instrument, or None.
         steps: Thousandths of each class of the step, int64; none of a continuous field.
         durations: Those of the duration.
+        per_unit: The number of thousandths in a unit, about 1,000.
     """
 
     def __init__(
@@ -226,8 +229,9 @@ class SoundingClock(nn.Module):
         self.instrument_column: Final = column
         self.steps: Tensor
         self.durations: Tensor
+        self.per_unit: Final = _per_unit(step[1])
         for name, field in (("steps", step[1]), ("durations", duration[1])):
-            table = _thousandths(torch.tensor(field.values, dtype=torch.float64))
+            table = _thousandths(torch.tensor(field.values, dtype=torch.float64), self.per_unit)
             self.register_buffer(name, table, persistent=False)
 
     @classmethod
@@ -289,11 +293,11 @@ class SoundingClock(nn.Module):
 
     def wait(self, step: Tensor) -> Tensor:
         """(...) thousandths of (...) entries of the step."""
-        return times_of(self.steps, step)
+        return times_of(self.steps, step, self.per_unit)
 
     def lengths(self, duration: Tensor) -> Tensor:
         """(...) thousandths of (...) entries of the duration."""
-        return times_of(self.durations, duration)
+        return times_of(self.durations, duration, self.per_unit)
 
     def read(self, rows: Tensor, state: Sounding) -> tuple[Sounding, Sounding]:
         """The sounding notes at each of (B, T, F) rows, and the state after the last."""
@@ -340,13 +344,20 @@ def running_max(values: Tensor) -> Tensor:
 _ROLES: Final[tuple[Role, ...]] = ("pitch", "step", "duration", "instrument")
 
 
-def _thousandths(values: Tensor) -> Tensor:
-    return (values * 1000).round().clamp(0, LONGEST).long()
+def _per_unit(step: Field) -> float:
+    """The thousandths in the unit of a step, so that each has a whole number of them in a cell."""
+    cell, second = [*sorted(value for value in step.values if value > 0), 0.0, 0.0][:2]
+    on_grid = cell >= 0.001 and abs(second - 2 * cell) < 1e-6 * cell
+    return round(1000 * cell) / cell if on_grid else 1000.0
 
 
-def times_of(table: Tensor, entries: Tensor) -> Tensor:
+def _thousandths(values: Tensor, per_unit: float) -> Tensor:
+    return (values * per_unit).round().clamp(0, LONGEST).long()
+
+
+def times_of(table: Tensor, entries: Tensor, per_unit: float) -> Tensor:
     """(...) thousandths of (...) class ids, or of numbers if the table is empty."""
-    return table[entries.long()] if len(table) else _thousandths(entries.double())
+    return table[entries.long()] if len(table) else _thousandths(entries.double(), per_unit)
 
 
 _Times = NDArray[np.int32]
@@ -398,13 +409,15 @@ class NumpySounding:
     def _read(self, rows: Rows, before: Any) -> tuple[Any, Any]:
         """(B, I P) the sounding notes at the onset of rows (B, F), twice: they are the state."""
         pitch, step, duration = (rows[:, i] for i in self._clock.columns)
-        left, since = later(before, times_of_rows(self._steps, step))
+        left, since = later(before, times_of_rows(self._steps, step, self._clock.per_unit))
         tone = pitch.astype(np.intp)
         if self._clock.instrument_column is not None:
             instrument = rows[:, self._clock.instrument_column].astype(np.intp)
             tone += instrument * self._clock.pitches
         at = np.arange(len(rows)), tone
-        left[at] = np.maximum(left[at], times_of_rows(self._durations, duration))
+        left[at] = np.maximum(
+            left[at], times_of_rows(self._durations, duration, self._clock.per_unit)
+        )
         since[at] = 0
         now = Sounding(left, since)  # type: ignore[arg-type]
         return now, now
@@ -454,7 +467,7 @@ class NumpySounding:
         instrument = known[str(clock.instrument)] if place.endswith(SAME) else None
         groups = self.groups(sounding, instrument)
         if where != "before":
-            wait = times_of_rows(self._steps, known[clock.step])
+            wait = times_of_rows(self._steps, known[clock.step], clock.per_unit)
             groups = [later(group, wait) for group in groups]
         if where == "around":
             pitch = known[clock.pitch]
@@ -513,9 +526,9 @@ def _around(times: _Times, pitch: NDArray[Any], silence: int) -> _Times:
     return near
 
 
-def times_of_rows(table: _Times, entries: NDArray[Any]) -> _Times:
+def times_of_rows(table: _Times, entries: NDArray[Any], per_unit: float) -> _Times:
     """(B,) thousandths of class ids, or of numbers if the table is empty."""
     if len(table):
         return np.asarray(table[entries.astype(np.intp)])
-    whole = np.rint(entries.astype(np.float64) * 1000)
+    whole = np.rint(entries.astype(np.float64) * per_unit)
     return np.clip(whole, 0, LONGEST).astype(np.int32)
