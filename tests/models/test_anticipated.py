@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, cast
 
@@ -27,7 +28,9 @@ from notelstm.models.sounding import (
     SoundingClock,
     nearness,
 )
+from notelstm.notes import Notes
 from notelstm.parts import Part, PartMap
+from notelstm.recipes import chorales
 from notelstm.testing import check_model, random_rows
 
 INNER = LogTimeEncoder(exact=True, linear=0.3, growth=1.5, longest=8.0)
@@ -374,6 +377,34 @@ def test_given_notes_are_read_when_they_begin(seed: int) -> None:
         assert int(merged.counts[k]) == len(wanted)
         assert merged.rows[k, : len(wanted)].tolist() == [row.tolist() for row in wanted]
         assert [row.tolist() for row in alone[k]] == [row.tolist() for row in wanted]
+
+
+@given(st.lists(st.integers(1, 8), min_size=2, max_size=30), st.integers(1, 4))
+@settings(deadline=None, max_examples=20)
+def test_given_notes_begin_with_written_ones_of_their_onset(steps: list[int], each: int) -> None:
+    """Even where the grid is no whole number of thousandths: chords stay together."""
+    encoder: Any = chorales().encoder
+    start = np.cumsum(steps) * encoder.cell
+    lower = Notes(pitch=np.full(len(start), 48), start=start, end=start + encoder.cell)
+    upper = Notes(
+        pitch=np.full(len(start[::each]), 72),
+        start=start[::each],
+        end=start[::each] + encoder.cell,
+    )
+    notes = Notes.merge([replace(upper, **tracked(upper, 0)), replace(lower, **tracked(lower, 3))])
+    rows = torch.from_numpy(encoder.encode_given(notes, notes.pitch == 72))[None]
+    clock = clock_of(encoder)
+    merged = clock.merge(rows, clock.initial_state(1))
+    assert merged is not None
+    pitches = merged.rows[0, : int(merged.counts[0]), 0].tolist()
+    wanted = [p for i in range(len(start)) for p in ((72, 48) if i % each == 0 else (48,))]
+    assert pitches == wanted
+
+
+def tracked(notes: Notes, track: int) -> Any:
+    """The columns of notes of one voice."""
+    names = ("Soprano", "Alto", "Tenor", "Bass")
+    return {"track": np.full(len(notes), track), "track_names": names}
 
 
 @pytest.mark.parametrize("layers", [1, 2])

@@ -98,6 +98,27 @@ def test_clock_uses_the_values_of_classes(seed: int) -> None:
         )
 
 
+@given(
+    st.sampled_from([0.01, 60 / 96 / 8, 1 / 12, 1 / 24, 0.003]),
+    st.lists(st.integers(1, 20), min_size=1, max_size=40),
+)
+def test_a_note_ends_where_steps_of_its_duration_lead(cell: float, steps: list[int]) -> None:
+    """Whether or not a cell of the grid is a whole number of thousandths."""
+    fields = LogTimeEncoder(cell=cell, linear=60 * cell, longest=120 * cell, exact=True).fields
+    clock = clock_of(fields)
+    durations = np.array(fields[2].values)
+    held = min(sum(steps), 50)
+    lasting = float(np.abs(durations - held * cell).argmin())
+    rows = [[60.0, 0.0, lasting, 0.0]]
+    rows += [[72.0, float(step), 0.0, 0.0] for step in steps]
+    sounding, _ = clock.read(torch.tensor([rows]), clock.initial_state(1))
+    passed = np.cumsum([0, *steps])
+    assert (sounding.left[0, :, 60] > 0).tolist() == (passed < held).tolist()
+    onset = sounding.left[0, 0, 60] - sounding.left[0, :, 60].clamp_min(0)
+    whole = (clock.steps[1] * torch.from_numpy(passed)).clamp_max(int(clock.steps[1]) * held)
+    assert onset.tolist() == whole.tolist()
+
+
 @given(music(), st.data())
 def test_clock_is_the_same_for_rows_cut_anywhere(notes: Music, data: Any) -> None:
     clock = clock_of(TIMES)
