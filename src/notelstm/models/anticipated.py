@@ -774,11 +774,12 @@ class IntervalLayer(nn.Module):
 
     The logit of pitch p is the sum of ``g[c] w[c, q - p] f[c, q]`` over the pitches q within two
     octaves and the :data:`CHANNELS` features c of each group of instruments: whether q sounds; how
-    recently it began; how near a given note of q is; and for the first given notes of the group,
-    how near they are on two scales. The weights w depend on the interval alone, so that they are
-    learnt from few pieces: for instance, that a voice moves by a step towards its next note. They
-    are 0 at first. The gates g are outputs of the head of the pitch, 1 at first. Since nearness
-    falls exponentially, notes that are far ahead change nothing.
+    recently it began; whether it is among the notes of the group that began last, such as the
+    previous one of a voice; how near a given note of q is; and for the first given notes of the
+    group, how near they are on two scales. The weights w depend on the interval alone, so that they
+    are learnt from few pieces: for instance, that a voice moves by a step towards its next note.
+    They are 0 at first. The gates g are outputs of the head of the pitch, 1 at first. Since
+    nearness falls exponentially, notes that are far ahead change nothing.
 
     Args:
         num_groups: The number of groups.
@@ -813,12 +814,13 @@ class IntervalLayer(nn.Module):
 
 
 def _interval_features(group: Anticipated) -> Tensor:
-    """(..., 5, P) the features of one group."""
+    """(..., 6, P) the features of one group."""
     sounds, _, _, recent = sounding_features(group).chunk(FEATURES, dim=-1)
+    last = (group.since == group.since.amin(-1, keepdim=True)) & (group.since < LONGEST)
     first = group.coming == group.coming.amin(-1, keepdim=True)
     far = nearness(group.coming, FAR)
     near = [far, first * nearness(group.coming, NEAR), first * far]
-    return torch.stack([sounds, recent, *near], dim=-2)
+    return torch.stack([sounds, recent, last.to(sounds), *near], dim=-2)
 
 
 def _borders(field: Field, per_unit: float) -> Tensor:
@@ -831,7 +833,7 @@ def _borders(field: Field, per_unit: float) -> Tensor:
     return torch.from_numpy(np.ceil(borders * per_unit - _SLACK).astype(np.int64))
 
 
-CHANNELS: Final = 5
+CHANNELS: Final = 6
 """The number of features of each pitch and group in an :class:`IntervalLayer`."""
 _SLACK: Final = 1e-6
 """Thousandths by which a border can differ from a whole number, for rounding."""

@@ -478,10 +478,11 @@ class NumpySounding:
         return groups
 
     def interval_features(self, group: _Notes) -> Array:
-        """(B, 5, P) the features of an IntervalLayer, of one group."""
+        """(B, 6, P) the features of an IntervalLayer, of one group."""
         left, since, coming, _ = group
+        last = (since == since.min(axis=1, keepdims=True)) & (since < LONGEST)
         first, far = coming == coming.min(axis=1, keepdims=True), self._far[coming]
-        parts: list[Any] = [left > 0, self._chord[since], far]
+        parts: list[Any] = [left > 0, self._chord[since], last, far]
         parts += [first * self._near[coming], first * far]
         return np.stack(parts, axis=1, dtype=np.float32)
 
