@@ -17,7 +17,7 @@ from notelstm import tree
 from notelstm.encoders import AnticipatingEncoder, LogTimeEncoder
 from notelstm.fields import Field, Rows, no_row
 from notelstm.models import NoteLSTM, anticipated
-from notelstm.models.anticipated import KEPT, AnticipatingClock, Begun, IntervalLayer
+from notelstm.models.anticipated import CHANNELS, KEPT, AnticipatingClock, Begun, IntervalLayer
 from notelstm.models.inference import repeat
 from notelstm.models.memory import Memory
 from notelstm.models.sounding import (
@@ -601,16 +601,18 @@ def test_intervals_raise_the_pitches_near_a_note_to_come() -> None:
     coming[[60, 72]] = torch.tensor([500, 1000], dtype=torch.int32)
     others = Anticipated(silence, times, times, silence)
     own = Anticipated(silence, times, coming, silence)
-    gates = torch.ones(2 * 5)
-    layer.weight[5 + 3, AROUND // 2 + 2] = 1.0  # of the first note to come, two semitones above
+    gates = torch.ones(2 * CHANNELS)
+    layer.weight[CHANNELS + 4, AROUND // 2 + 2] = (
+        1.0  # of the first note to come, two semitones above
+    )
     logits = layer([others, own], gates)
     assert logits.nonzero().flatten().tolist() == [58]
     assert float(logits[58]) == pytest.approx(np.exp(-1))
     assert not layer([own, others], gates).any()
-    gates[5 + 3] = 0
+    gates[CHANNELS + 4] = 0
     assert not layer([others, own], gates).any()
     layer.weight.fill_(1.0)
-    reached = layer([others, own._replace(coming=times)], torch.ones(10))
+    reached = layer([others, own._replace(coming=times)], torch.ones(2 * CHANNELS))
     assert not reached.any()
-    reached = layer([others, own], torch.ones(10)).nonzero().flatten()
+    reached = layer([others, own], torch.ones(2 * CHANNELS)).nonzero().flatten()
     assert reached.tolist() == list(range(60 - AROUND // 2, 72 + AROUND // 2 + 1))
