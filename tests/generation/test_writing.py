@@ -217,6 +217,20 @@ def test_the_rows_that_are_read_are_those_of_the_result(
     np.testing.assert_allclose(whole[:count, same], rows[:count, same], atol=1e-5)
 
 
+@pytest.mark.parametrize("count", [0, 1, 1024, 1500])
+def test_what_is_read_in_front_ends_before_the_piece(count: int) -> None:
+    start = 7.3 + 0.37 * np.arange(count)
+    following = Notes(pitch=np.full(count, 60), start=start, end=start + 3.0)
+    front, moved = read_first(following, 0.25)
+    assert len(front) == min(count, 1024)
+    if not count:
+        assert moved == 0.0
+        return
+    np.testing.assert_allclose(front.start, start[:1024] - 7.3)
+    assert front.end_time + 2.0 <= moved < front.end_time + 2.25
+    assert moved % 0.25 == 0
+
+
 def test_parts_are_written_in_their_tracks() -> None:
     soprano = CHORALE[np.isin(TRACK, (0,))]
     whole = accompany(SONGS, soprano, parts=["alto", "Bass"], seed=1)
