@@ -438,6 +438,10 @@ def test_heads_after_the_step_know_the_given_notes_that_begin_before_their_note(
         layer.weight.zero_()  # type: ignore[operator]
     assert model.intervals is not None
     model.intervals.weight.zero_()
+    for name, sizes in model._input_blocks().items():
+        if "ahead" in sizes:
+            at = sum(sizes[block] for block in list(sizes)[: list(sizes).index("ahead")])
+            model.get_parameter(name)[:, at : at + sizes["ahead"]] = 0
     rows, rest = rows_of(ENCODER, 40, 3), ENCODER.fields[1].rest
     assert rest is not None
     # Notes instead of rests.
@@ -533,6 +537,21 @@ def test_votes_of_given_notes_are_passed_over() -> None:
     known = {**written, "step": torch.full((1, 1), 3.0)}
     pitch = memory.votes("pitch", here, known).log_shares
     assert int(pitch.argmax()) == 67
+
+
+def test_heads_know_which_parts_have_notes_ahead() -> None:
+    clock = clock_of(PARTS)
+    coming = torch.full((1, 256), LONGEST, dtype=torch.int32)
+    coming[0, 128 + 60], coming[0, 128 + 72] = 1000, 500
+    nothing = torch.zeros_like(coming)
+    sounding = Anticipated(nothing, coming, coming, nothing)
+    found = clock.ahead(sounding)[0]
+    assert found[:3].tolist() == [0, 1, 0]
+    assert 0 < float(found[3]) < 1
+    sooner = clock.ahead(sounding._replace(coming=coming.clamp_max(100)))[0]
+    assert float(sooner[3]) > float(found[3])
+    alone = clock.ahead_rows(tree.map_tree(lambda t: t.numpy(), sounding))
+    np.testing.assert_allclose(alone[0], found, atol=1e-6)
 
 
 def test_onsets_to_come_are_found_among_the_classes_of_a_time() -> None:

@@ -689,6 +689,23 @@ class AnticipatingClock(nn.Module):
         classes = np.searchsorted(borders, np.maximum(since, 0), side="right")
         return np.minimum(classes, self._longest)
 
+    def ahead(self, sounding: Anticipated) -> Tensor:
+        """(..., 2 I) whether a given note of each instrument is to come, and how soon.
+
+        They tell a head which parts are written: those of which nothing is to come, while others
+        have notes ahead.
+        """
+        shape = *sounding.coming.shape[:-1], self.clock.instruments, self.pitches
+        first = sounding.coming.reshape(shape).amin(-1)
+        return torch.cat([(first < LONGEST).float(), nearness(first, FAR)], dim=-1)
+
+    def ahead_rows(self, sounding: Any) -> NDArray[np.float32]:
+        """(B, 2 I) the same in numpy."""
+        coming = sounding[2]
+        shape = len(coming), self.clock.instruments, self.pitches
+        first = coming.reshape(shape).min(axis=2)
+        return np.concatenate([first < LONGEST, self._near[first]], axis=1, dtype=np.float32)
+
     # Features of the classes of a field.
 
     def is_aligned(self, field: str) -> bool:

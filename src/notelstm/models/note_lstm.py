@@ -87,7 +87,8 @@ class NoteLSTM(nn.Module):
 
     With a field of the role origin and sounding-note features, the LSTM and the memory read given
     notes when they begin, and the heads know of them before, by the time until the next one of each
-    pitch begins. Heads of steps, durations and instruments have four more outputs, the gates of
+    pitch begins. All heads have as inputs whether and how soon a given note of each instrument is
+    to come. Heads of steps, durations and instruments have four more outputs, the gates of
     features of their classes, such as that a given note begins at the end of a step: see
     :meth:`~notelstm.models.anticipated.AnticipatingClock.aligned`. To the logits of the pitch, an
     :class:`~notelstm.models.anticipated.IntervalLayer` adds those of the intervals to the notes
@@ -204,6 +205,7 @@ class NoteLSTM(nn.Module):
             input_size, context_size = input_size + feature_size, context_size + feature_size
         self.intervals: IntervalLayer | None = None
         if isinstance(self.clock, AnticipatingClock):
+            context_size += self._num_ahead()
             key = _feature_key(self.clock, self.field_order, self.clock.pitch)
             groups = self.clock.num_groups(known=key.endswith(SAME))
             self.intervals = IntervalLayer(groups, self.clock.pitches)
@@ -245,6 +247,11 @@ class NoteLSTM(nn.Module):
         components = self.config["num_components"]
         mixture = _is_mixture(self.config["time_distribution"], self._by_name[field])
         return self._by_name[field].classes or (3 * components + 1 if mixture else 2)
+
+    def _num_ahead(self) -> int:
+        """The number of features of the instruments of given notes to come."""
+        clock = self.clock
+        return 2 * clock.clock.instruments if isinstance(clock, AnticipatingClock) else 0
 
     def _is_aligned(self, field: str) -> bool:
         """Whether the head of a field has outputs for classes that end with given notes."""
@@ -394,6 +401,8 @@ class NoteLSTM(nn.Module):
         inputs = [hidden, *(self._embedded(name, entries[name]) for name in self.inputs[field])]
         if not isinstance(context, Hidden):
             inputs.append(self._features_for(field, context, known))
+        if isinstance(context, AnticipatedContext):
+            inputs.append(self._clock.ahead(context.sounding).to(self.initial_context))
         if votes is not None:
             inputs.append(votes.features.to(self.initial_context))
         output = self.heads[field](torch.cat(inputs, dim=-1))  # (..., C) or (..., 2)
@@ -536,8 +545,9 @@ class NoteLSTM(nn.Module):
             known = {f"field {earlier}": size for earlier in self.inputs[name]}
             inputs = {"hidden": self.lstm.hidden_size, **known}
             votes = {} if self.memory is None else {"votes": self.memory.num_features(name)}
+            ahead = {"ahead": self._num_ahead()} if self._num_ahead() else {}
             first = "weight" if isinstance(head, nn.Linear) else "0.weight"
-            blocks[f"heads.{name}.{first}"] = {**inputs, **sounding, **votes}
+            blocks[f"heads.{name}.{first}"] = {**inputs, **sounding, **ahead, **votes}
         return blocks
 
     def numpy_step(self) -> NumpyNoteLSTM | None:
@@ -818,6 +828,8 @@ class NumpyNoteLSTM:
                 sums, step = due
                 entries = {**known, self._anticipating.step: step}
         features = [] if votes is None else [votes.features]
+        if self._anticipating is not None:
+            features.insert(0, self._anticipating.ahead_rows(context.sounding))
         if self._sounding is not None:
             features.insert(0, self._sounding.features_for(field, context, known))
         output = self._heads[field](sums, entries, features)
