@@ -415,7 +415,7 @@ def harmonised(
     bundle: Bundle, pieces: Sequence[Notes], accompany: Callable[..., Notes]
 ) -> dict[str, Any]:
     """Parallels per piece of the voices under held-out sopranos, beside those of Bach."""
-    counts: dict[str, dict[str, list[int]]] = {}
+    counts: dict[str, dict[str, list[float]]] = {}
     encoder = cast(AnticipatingEncoder, bundle.encoder)
     for seed, piece in enumerate(pieces):
         bach = encoder.snapped(piece)
@@ -427,6 +427,8 @@ def harmonised(
             for kind, count in parallels(notes).items():
                 found.setdefault(kind, []).append(count)
             found.setdefault("notes", []).append(len(notes))
+            below = notes[np.asarray(notes.track != 0)]
+            found.setdefault("sounding", []).append(below.duration.sum() / notes.end_time / 3)
     return {
         name: {kind: float(np.mean(values)) for kind, values in found.items()}
         for name, found in counts.items()
@@ -629,10 +631,11 @@ def chorale_tables(found: Mapping[str, Any]) -> list[str]:
             lines.append(f"| {label} | {' | '.join(cells)} |")
     lines += ["", *gap_table(found["gaps"])]
     if "parallels" in found:
-        lines += ["", "| in a piece, on average | parallel fifths | parallel octaves | notes |"]
-        lines += ["|---|---|---|---|"]
+        head = ("parallel fifths", "parallel octaves", "notes", "time that a lower voice sounds")
+        lines += ["", f"| in a piece, on average | {' | '.join(head)} |", "|---|---|---|---|---|"]
         lines += [
-            f"| {name} | {row['fifths']:.2f} | {row['octaves']:.2f} | {row['notes']:.0f} |"
+            f"| {name} | {row['fifths']:.2f} | {row['octaves']:.2f} | {row['notes']:.0f} "
+            f"| {row['sounding']:.0%} |"
             for name, row in found["parallels"].items()
         ]
     free = found["continuation"]
