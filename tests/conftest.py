@@ -79,11 +79,14 @@ BROWSERS: list[Chrome] = []
 def pytest_runtest_teardown(
     item: pytest.Item, nextitem: pytest.Item | None
 ) -> Generator[None, object, object]:
-    """Close the page after the last test of a file: pages that are left open go on drawing."""
+    """After the last test of a file, close the page, and forget what it said of its medium.
+
+    Pages that are left open go on drawing, and a colour scheme would be that of all pages to come.
+    """
     result = yield
-    is_last = nextitem is not None and nextitem.path != item.path
-    if is_last and "chrome" in getattr(item, "fixturenames", ()):
+    if nextitem is not None and nextitem.path != item.path:
         for browser in BROWSERS:
+            browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
             browser.get("about:blank")
     return result
 
