@@ -151,8 +151,9 @@ def infill(
     """Fill a gap of a piece.
 
     The notes before the gap are the prompt. Those that begin in the gap or after it are given, so
-    that the new notes lead to them. No note of the piece changes. A new note ends where a given one
-    of its pitch and instrument begins.
+    that the new notes lead to them. The first 1,024 notes after the gap are also read in front of
+    the prompt, so that the memory of a model knows their passages. No note of the piece changes. A
+    new note ends where a given one of its pitch and instrument begins.
 
     Args:
         bundle: A model with an encoder that anticipates notes, such as one of the recipe
@@ -397,9 +398,9 @@ def _run(session: Session, sequences: Sequence[_Sequence]) -> Iterator[None]:
 class _Plan:
     """What is read and what is written for one task.
 
-    Rows count their time from the first of the notes that are read in front. Behind them, it begins
-    with the first note that is kept, or, if the span begins earlier, with the span, to the whole
-    cell.
+    The time of the rows is 0 s at the first of the notes that are read in front. The rows of the
+    piece come after them, a whole number of cells later: from the first note that is kept or, if
+    the span begins earlier, from there, to the whole cell.
 
     Attributes:
         encoder: The encoder.

@@ -137,6 +137,7 @@ class Merged(NamedTuple):
         place: (B, N) the number of rows read at the last row that is known before each of them,
             or with it if it is written.
         passed: (B, N) thousandths from that row to the onset.
+        due: (B, T, K) the given notes that are still to come at each row.
     """
 
     rows: Tensor
@@ -145,6 +146,7 @@ class Merged(NamedTuple):
     latest: Tensor
     place: Tensor
     passed: Tensor
+    due: Due
 
 
 class Begun(NamedTuple):
@@ -424,7 +426,7 @@ class AnticipatingClock(nn.Module):
         if self.rest is not None:
             changed &= given | (step != self.rest)
         merged = entries.clone()
-        merged[..., column] = torch.where(changed, self.classes(since).to(step), step)
+        merged[..., column] = torch.where(changed, self.step_classes(since).to(step), step)
         for read_as_written in (self.origin, self.offset):
             merged[..., read_as_written].masked_fill_(given, 0)
         begun = rows.new_zeros(len(rows), length + 1, dtype=torch.long)
@@ -434,19 +436,37 @@ class AnticipatingClock(nn.Module):
         place = (first + ~between).clamp_max(length)
         clock = torch.cat([torch.zeros_like(onset[:, :1]), line.clock], 1)  # (B, 1 + T)
         passed = (onset - clock.gather(1, place)).masked_fill(~between, 0)
-        return Merged(merged, entries, counts, begun[:, :length].cumsum(1), place, passed)
+        latest, due = begun[:, :length].cumsum(1), self._due(rows, state, line)
+        return Merged(merged, entries, counts, latest, place, passed, due)
 
-    def due(self, rows: Tensor, state: AnticipatedState) -> Due:
-        """The given notes to come at each of the rows (B, T, F).
+    def as_read(self, rows: Tensor, since: Tensor) -> Tensor:
+        """(N, F) the rows of given notes as they are read, (N,) thousandths after the one before.
+
+        They are those of :meth:`merge`.
+        """
+        read = rows.clone()
+        read[:, self.clock.columns[1]] = self.step_classes(since).to(rows)
+        read[:, [self.origin, self.offset]] = 0
+        return read
+
+    def step_classes(self, since: Tensor) -> Tensor:
+        """(...) the classes of steps of (...) thousandths."""
+        borders = self._borders(self.step)
+        found = torch.bucketize(since.clamp_min(0).contiguous(), borders, right=True)
+        return found.clamp_max(self._longest)
+
+    def none_due(self, batch_size: int, length: int) -> Due:
+        """No notes, (B, T, K)."""
+        wait = self._none.new_zeros(batch_size, length, DUE, dtype=torch.int32)
+        rows = wait.new_zeros(*wait.shape, self.num_columns, dtype=torch.float32)
+        return Due(wait, rows)
+
+    def _due(self, rows: Tensor, state: AnticipatedState, line: _Timeline) -> Due:
+        """The given notes to come at each of the rows (B, T, F), with their timeline.
 
         They are those after the last one that has begun or is forgotten.
-
-        Args:
-            rows: (B, T, F).
-            state: The state before them.
         """
         batch_size, length = rows.shape[:2]
-        line = self._timeline(rows, state)
         # Of the notes of the state, those that stand after all that have begun.
         waits = (state.wait > 0).flip(1).cummin(1).values.flip(1)
         given = torch.cat([waits, line.given[:, KEPT:]], dim=1)
@@ -469,28 +489,6 @@ class AnticipatingClock(nn.Module):
         columns = chosen.unsqueeze(-1).expand(-1, -1, rows.shape[-1])
         notes = line.rows.gather(1, columns).view(*which.shape, -1).float()
         return Due(wait.masked_fill(~there, 0).int(), notes * there.unsqueeze(-1))
-
-    def read_due(self, rows: Tensor, since: Tensor) -> Tensor:
-        """(N, F) the rows of given notes as they are read, (N,) thousandths after the one before.
-
-        They are those of :meth:`merge`.
-        """
-        read = rows.clone()
-        read[:, self.clock.columns[1]] = self.classes(since).to(rows)
-        read[:, [self.origin, self.offset]] = 0
-        return read
-
-    def classes(self, since: Tensor) -> Tensor:
-        """(...) the classes of steps of (...) thousandths."""
-        borders = self._borders(self.step)
-        found = torch.bucketize(since.clamp_min(0).contiguous(), borders, right=True)
-        return found.clamp_max(self._longest)
-
-    def none_due(self, batch_size: int, length: int) -> Due:
-        """No notes, (B, T, K)."""
-        wait = self._none.new_zeros(batch_size, length, DUE, dtype=torch.int32)
-        rows = wait.new_zeros(*wait.shape, self.num_columns, dtype=torch.float32)
-        return Due(wait, rows)
 
     def at(self, merged: Merged, state: AnticipatedState, sounding: Anticipated) -> Anticipated:
         """(B, N, I P) the sounding notes when each of the merged notes has begun.
@@ -618,7 +616,7 @@ class AnticipatingClock(nn.Module):
         return [*found, Begun(own, rows, there, None)]
 
     def due_of(self, state: Any) -> Any:
-        """The given notes to come after a row of each of B sequences, as :meth:`due`; in numpy."""
+        """The given notes to come after rows, one of each of B sequences, as in :meth:`merge`."""
         wait, rows = state.wait, state.rows
         if not wait.any():
             none = np.zeros((len(wait), DUE, rows.shape[-1]), dtype=np.float32)

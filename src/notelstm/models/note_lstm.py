@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
 import math
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -377,7 +376,7 @@ class NoteLSTM(nn.Module):
             states, lstm = (index(all_states, (slice(None), at)) for at in (slice(-1), -1))
             read = (merged.latest > 0).unsqueeze(-1)
             hidden = torch.where(read, states.h[:, :, -1], state.hidden.unsqueeze(1))
-            due = clock.due(rows, state.sounding)
+            due = merged.due
             waits = (due.wait[..., :1] > 0).unsqueeze(-1)
             states = map_tree(lambda t: torch.where(waits, t, 0.0), states)
         found = AnticipatedContext(self.dropout(hidden), features, sounding, states, due)
@@ -451,15 +450,15 @@ class NoteLSTM(nn.Module):
             if not len(here):
                 continue
             passed = some.due.wait[here, k]
-            rows = clock.read_due(some.due.rows[here, k], passed - last[here])
+            rows = clock.as_read(some.due.rows[here, k], passed - last[here])
             now = clock.groups(index(some.sounding, here).later(passed))
             inputs = self._inputs(rows, self._features("before", now))
             after = run_lstm_cell(self.lstm, inputs, index(state, here))
-            put = functools.partial(torch.Tensor.index_put, indices=(here,))
-            state = map_tree(lambda old, new, put=put: put(old, values=new), state, after)
+            pairs = zip(state, after, strict=True)
+            state = LSTMState(*(old.index_put((here,), new) for old, new in pairs))
             last = last.index_put((here,), passed.to(last))
         hidden = self.dropout(state.h[:, -1]).to(context.hidden)
-        since = clock.classes(wait - last).to(step)
+        since = clock.step_classes(wait - last).to(step)
         result = context.hidden.index_put((at,), hidden), step.index_put((at,), since)
         self._due_before.put(context.hidden, step, result)
         return result
