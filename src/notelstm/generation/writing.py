@@ -152,8 +152,8 @@ def infill(
 
     The notes before the gap are the prompt. Those that begin in the gap or after it are given, so
     that the new notes lead to them. The first 1,024 notes after the gap are also read in front of
-    the prompt, so that the memory of a model knows their passages. No note of the piece changes. A
-    new note ends where a given one of its pitch and instrument begins.
+    the prompt, so that the memory of a model finds repetitions of them. No note of the piece
+    changes. A new note ends where a given one of its pitch and instrument begins.
 
     Args:
         bundle: A model with an encoder that anticipates notes, such as one of the recipe
