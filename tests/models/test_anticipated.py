@@ -439,9 +439,9 @@ def test_heads_after_the_step_know_the_given_notes_that_begin_before_their_note(
     assert model.intervals is not None
     model.intervals.weight.zero_()
     for name, sizes in model._input_blocks().items():
-        if "ahead" in sizes:
-            at = sum(sizes[block] for block in list(sizes)[: list(sizes).index("ahead")])
-            model.get_parameter(name)[:, at : at + sizes["ahead"]] = 0
+        for ahead in {"ahead", "coming"} & sizes.keys():
+            at = sum(sizes[block] for block in list(sizes)[: list(sizes).index(ahead)])
+            model.get_parameter(name)[:, at : at + sizes[ahead]] = 0
     rows, rest = rows_of(ENCODER, 40, 3), ENCODER.fields[1].rest
     assert rest is not None
     # Notes instead of rests.

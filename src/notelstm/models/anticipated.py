@@ -200,6 +200,9 @@ class AnticipatingClock(nn.Module):
         fields: The fields of the rows.
         origin: The column of the origin.
         offset: The column of the time until a given note begins.
+
+    Attributes:
+        coming_fields: The names of the C fields of :meth:`coming`, the step first.
     """
 
     def __init__(
@@ -218,6 +221,11 @@ class AnticipatingClock(nn.Module):
         step, duration = (fields[column] for column in clock.columns[1:])
         self.rest: Final = step.rest
         self._longest: Final = (step.classes or 0) - 1 - (step.rest is not None)
+        columns = [clock.columns[1], clock.columns[0], clock.columns[2]]
+        if clock.instrument_column is not None:
+            columns.append(clock.instrument_column)
+        self._coming_columns: Final = columns
+        self.coming_fields: Final = [fields[column].name for column in columns]
         self._aligned: Final[dict[str, int]] = {}
         if clock.instrument is not None:
             self._aligned[clock.instrument] = clock.instruments
@@ -489,6 +497,42 @@ class AnticipatingClock(nn.Module):
         columns = chosen.unsqueeze(-1).expand(-1, -1, rows.shape[-1])
         notes = line.rows.gather(1, columns).view(*which.shape, -1).float()
         return Due(wait.masked_fill(~there, 0).int(), notes * there.unsqueeze(-1))
+
+    def coming(self, due: Due, wait: Tensor) -> tuple[Tensor, Tensor]:
+        """The given notes that are still to come after a time, as they will be read.
+
+        Args:
+            due: (..., K) notes to come.
+            wait: (...) thousandths.
+
+        Returns:
+            (..., K, C) the entries of their :attr:`coming_fields`, with the step of the first from
+            the end of that time, and (..., K) whether there is such a note; they stand first.
+        """
+        left = due.wait - wait.unsqueeze(-1)
+        passed = ((due.wait > 0) & (left <= 0)).sum(-1, keepdim=True)
+        which = passed + torch.arange(DUE, device=left.device)
+        there = which < (due.wait > 0).sum(-1, keepdim=True)
+        which = which.clamp_max(DUE - 1)
+        since = torch.diff(left.gather(-1, which), dim=-1, prepend=torch.zeros_like(left[..., :1]))
+        rows = due.rows[..., self._coming_columns]
+        rows = rows.gather(-2, which.unsqueeze(-1).expand_as(rows))
+        steps = self.step_classes(since).to(rows)
+        return torch.cat([steps.unsqueeze(-1), rows[..., 1:]], dim=-1), there
+
+    def coming_rows(
+        self, due: Any, wait: NDArray[np.int32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """The same in numpy: (B, K, C) and (B, K) from (B, K) notes and (B,) thousandths."""
+        left = due.wait - wait[:, None]
+        passed = ((due.wait > 0) & (left <= 0)).sum(axis=1, keepdims=True)
+        which = passed + np.arange(DUE)
+        there = which < (due.wait > 0).sum(axis=1, keepdims=True)
+        which = np.minimum(which, DUE - 1)
+        left = np.take_along_axis(left, which, axis=1)
+        rows = due.rows[np.arange(len(left))[:, None], which][..., self._coming_columns]
+        rows[..., 0] = self._classes(np.diff(left, axis=1, prepend=0))
+        return rows, there
 
     def at(self, merged: Merged, state: AnticipatedState, sounding: Anticipated) -> Anticipated:
         """(B, N, I P) the sounding notes when each of the merged notes has begun.

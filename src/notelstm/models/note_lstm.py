@@ -12,16 +12,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 from typing_extensions import override
 
 from notelstm.errors import ConfigError, FieldError
 from notelstm.fields import Field, Rows, by_name, known_before, predicted
 from notelstm.models.anticipated import (
     ALIGNED,
+    DUE,
     AnticipatedContext,
     AnticipatingClock,
     AnticipatingState,
     Begun,
+    Due,
     IntervalLayer,
     Merged,
 )
@@ -55,6 +58,7 @@ from notelstm.models.sounding import (
     later,
     sounding_features,
 )
+from notelstm.models.voices import NumpyVoices, VoiceLayer, voices_of, voices_of_rows
 from notelstm.predictions import Categorical, NumpyAdapter, NumpyCategorical, NumpyPrediction
 from notelstm.protocols import NoteModel, Prediction
 from notelstm.tree import index, map_tree
@@ -93,6 +97,9 @@ class NoteLSTM(nn.Module):
     :class:`~notelstm.models.anticipated.IntervalLayer` adds those of the intervals to the notes
     that sound and to those to come, with as many gates as more outputs.
 
+    With `voice_leading`, a :class:`~notelstm.models.voices.VoiceLayer` adds logits of the intervals
+    to the latest notes of each instrument, with gates as well.
+
     With a memory, earlier passages of the piece like the present one vote for each field of the
     next note. With p the shares of the votes for each class, a head adds ``g log(p + 0.01)`` to its
     logits; the gate g is one more output of the head, which also reads how good and how many the
@@ -115,10 +122,13 @@ class NoteLSTM(nn.Module):
         dropout: The dropout probability of the outputs of each LSTM layer, at least 0 and below 1.
         memory_window: W, the number of latest notes that the memory compares, at least 2; 0 for
             no memory. It needs exactly one field of the role pitch, in classes.
+        voice_leading: Whether the pitch depends on what each single instrument played last, for
+            music of a few voices. It needs `sounding_features`, and a step and an instrument that
+            are predicted before the pitch.
 
     Raises:
         FieldError: If `field_order` does not name each predicted field once, a name cannot be that
-            of a module, or the memory does not work with these fields.
+            of a module, or the memory or the voice leading does not work with these fields.
         ConfigError: If a size is less than 1 (`head_size`: 0), or `dropout` is out of range.
     """
 
@@ -136,6 +146,7 @@ class NoteLSTM(nn.Module):
         num_components: int = 8,
         dropout: float = 0.0,
         memory_window: int = 0,
+        voice_leading: bool = False,
     ) -> None:
         super().__init__()
         check_sizes(
@@ -178,6 +189,7 @@ class NoteLSTM(nn.Module):
             "num_components": num_components,
             "dropout": dropout,
             "memory_window": memory_window,
+            "voice_leading": voice_leading,
         }
         self.embed: nn.ModuleDict = nn.ModuleDict(
             {
@@ -187,29 +199,14 @@ class NoteLSTM(nn.Module):
                 for f in self.fields
             }
         )
-        feature_size = 2 * embedding_dim  # S; larger ones do not pay for their time
-        self.clock: SoundingClock | AnticipatingClock | None = None
-        if sounding_features:
-            given = any(field.role == "origin" for field in fields)
-            anticipating = AnticipatingClock.of(fields) if given else None
-            self.clock = anticipating or SoundingClock.of(fields)
-        self.sounding_layers: nn.ModuleDict = nn.ModuleDict()
-        input_size, context_size = embedding_dim * len(self.fields), hidden_size
-        if self.clock is not None:
-            keys = [_feature_key(self.clock, self.field_order, name) for name in self.field_order]
-            for at in dict.fromkeys(["before", *keys]):
-                pitches = AROUND if at.removesuffix(SAME) == "around" else self.clock.pitches
-                groups = self.clock.num_groups(known=at.endswith(SAME))
-                self.sounding_layers[at] = nn.Linear(FEATURES * pitches * groups, feature_size)
-            input_size, context_size = input_size + feature_size, context_size + feature_size
-        self.intervals: IntervalLayer | None = None
-        if isinstance(self.clock, AnticipatingClock):
-            context_size += self._num_ahead()
-            key = _feature_key(self.clock, self.field_order, self.clock.pitch)
-            groups = self.clock.num_groups(known=key.endswith(SAME))
-            self.intervals = IntervalLayer(groups, self.clock.pitches)
+        input_size = embedding_dim * len(self.fields)
+        added_inputs, added_context = self._add_note_layers(embedding_dim, sounding_features)
+        context_size = hidden_size + added_context
+        self.voices: VoiceLayer | None = None
+        if voice_leading:
+            self.voices = _voice_layer(self.clock, self.inputs)
         self.lstm: nn.LSTM = nn.LSTM(
-            input_size,
+            input_size + added_inputs,
             hidden_size,
             num_layers,
             batch_first=True,
@@ -224,11 +221,44 @@ class NoteLSTM(nn.Module):
         self.initial_context: nn.Parameter = nn.Parameter(torch.zeros(hidden_size))
         self._due_before: Final = _LatestPair()
 
+    def _add_note_layers(self, embedding_dim: int, sounding_features: bool) -> tuple[int, int]:
+        """Add the layers of the notes that sound and of those that are given.
+
+        Returns:
+            The sizes of their inputs to the LSTM and to each head.
+        """
+        self.clock: SoundingClock | AnticipatingClock | None = None
+        if sounding_features:
+            given = any(field.role == "origin" for field in self.fields)
+            anticipating = AnticipatingClock.of(self.fields) if given else None
+            self.clock = anticipating or SoundingClock.of(self.fields)
+        self.sounding_layers: nn.ModuleDict = nn.ModuleDict()
+        self.intervals: IntervalLayer | None = None
+        self.coming: nn.Linear | None = None
+        if self.clock is None:
+            return 0, 0
+        size = 2 * embedding_dim  # S; larger ones do not pay for their time
+        keys = [_feature_key(self.clock, self.field_order, name) for name in self.field_order]
+        for at in dict.fromkeys(["before", *keys]):
+            pitches = AROUND if at.removesuffix(SAME) == "around" else self.clock.pitches
+            groups = self.clock.num_groups(known=at.endswith(SAME))
+            self.sounding_layers[at] = nn.Linear(FEATURES * pitches * groups, size)
+        if not isinstance(self.clock, AnticipatingClock):
+            return size, size
+        key = _feature_key(self.clock, self.field_order, self.clock.pitch)
+        groups = self.clock.num_groups(known=key.endswith(SAME))
+        self.intervals = IntervalLayer(groups, self.clock.pitches)
+        coming, inputs = COMING * embedding_dim, len(self.clock.coming_fields) * embedding_dim
+        self.coming = nn.Linear(DUE * inputs, coming)
+        return size, size + self._num_ahead() + coming
+
     def _add_heads(self, context_size: int, width: int) -> None:
         """Add the heads, with hidden layers of a width, over contexts of a size."""
         for name in self.field_order:
             size = context_size + self.config["embedding_dim"] * len(self.inputs[name])
             outputs, gates = self._outputs(name), self._num_gates(name)
+            voices = self._num_voices(name)
+            outputs += voices
             if self.memory is None:
                 self.heads[name] = _head(size, width, outputs, gates)
             else:
@@ -236,6 +266,9 @@ class NoteLSTM(nn.Module):
             if self.intervals is not None and name == self._clock.pitch:
                 with torch.no_grad():
                     _layers(self.heads[name])[-1].bias[-gates:] = 1
+            if voices:
+                with torch.no_grad():
+                    nn.init.normal_(_layers(self.heads[name])[-1].bias[outputs - voices : outputs])
             if self._by_name[name].role == "end":
                 # Otherwise it would at first take over the training of the layers below.
                 with torch.no_grad():
@@ -246,6 +279,12 @@ class NoteLSTM(nn.Module):
         components = self.config["num_components"]
         mixture = _is_mixture(self.config["time_distribution"], self._by_name[field])
         return self._by_name[field].classes or (3 * components + 1 if mixture else 2)
+
+    def _num_voices(self, field: str) -> int:
+        """The number of outputs of the head of a field for voice leading."""
+        if self.voices is None or field != self._clock.pitch:
+            return 0
+        return self.voices.num_gates
 
     def _num_ahead(self) -> int:
         """The number of features of the instruments of given notes to come."""
@@ -393,15 +432,18 @@ class NoteLSTM(nn.Module):
         if self.memory is not None:
             votes = self.memory.votes(field, context.memory, known)
             context = context.model
-        hidden, entries = context.hidden, known
-        if isinstance(context, AnticipatedContext) and self._clock.step in self.inputs[field]:
-            hidden, step = self._read_due(context, known[self._clock.step])
-            entries = {**known, self._clock.step: step}
+        hidden, entries, coming = context.hidden, known, None
+        if isinstance(context, AnticipatedContext):
+            step = known[self._clock.step] if self._clock.step in self.inputs[field] else None
+            hidden, since, coming = self._ahead_of(context, step)
+            if since is not None:
+                entries = {**known, self._clock.step: since}
         inputs = [hidden, *(self._embedded(name, entries[name]) for name in self.inputs[field])]
         if not isinstance(context, Hidden):
             inputs.append(self._features_for(field, context, known))
-        if isinstance(context, AnticipatedContext):
+        if coming is not None:
             inputs.append(self._clock.ahead(context.sounding).to(self.initial_context))
+            inputs.append(coming)
         if votes is not None:
             inputs.append(votes.features.to(self.initial_context))
         output = self.heads[field](torch.cat(inputs, dim=-1))  # (..., C) or (..., 2)
@@ -411,14 +453,62 @@ class NoteLSTM(nn.Module):
         if num_gates:
             output, gates = output[..., :-num_gates], output[..., -num_gates:]
             added = self._from_given(field, context.sounding, known, gates)
+        shares = None
         if votes is not None and votes.log_shares is not None:
-            output, gate = output[..., :-1], output[..., -1:]
-            output = output + gate * votes.log_shares
+            output, shares = output[..., :-1], output[..., -1:] * votes.log_shares
+        voices = self._num_voices(field)
+        if voices:
+            output, gates = output[..., :-voices], output[..., -voices:]
+            output = output + self._voice_leading(context.sounding, known, gates)
+        if shares is not None:
+            output = output + shares
         if added is not None:
             output = output + added
         return _prediction(self.config["time_distribution"], self._by_name[field], output)
 
-    def _read_due(self, context: AnticipatedContext, step: Tensor) -> tuple[Tensor, Tensor]:
+    def _ahead_of(
+        self, context: AnticipatedContext, step: Tensor | None
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """What heads know of the given notes before and after the next note.
+
+        Args:
+            context: The context.
+            step: (...) the entries of the step of the next note, None if it is not known.
+
+        Returns:
+            (..., H) the output of the LSTM, (...) the step since the last note that it has read,
+            and (..., C) features of the notes to come after the next one.
+        """
+        if step is None:
+            return context.hidden, None, self._features_of_coming(context.due, None)
+        if not bool((context.due.wait > 0).any()):
+            return context.hidden, step, self._features_of_coming(context.due, None)
+        found = self._due_before.get(context.hidden, step)
+        if found is None:
+            wait = cast(AnticipatingClock, self.clock).wait(step)
+            coming = self._features_of_coming(context.due, wait)
+            found = *self._read_due(context, step, wait), coming
+            self._due_before.put(context.hidden, step, found)
+        return found
+
+    def _features_of_coming(self, due: Due, wait: Tensor | None) -> Tensor:
+        """(..., C) features of the given notes to come after (...) thousandths, None for 0."""
+        layer, clock = cast(nn.Linear, self.coming), cast(AnticipatingClock, self.clock)
+        if not bool((due.wait > 0).any()):
+            none: Tensor = self.dropout(functional.gelu(layer.bias))
+            return none.expand(*due.wait.shape[:-1], -1)
+        if wait is None:
+            wait = torch.zeros_like(due.wait[..., 0])
+        entries, there = clock.coming(due, wait)
+        columns = enumerate(clock.coming_fields)
+        embedded = torch.cat([self._embedded(name, entries[..., i]) for i, name in columns], -1)
+        inputs = (embedded * there.unsqueeze(-1)).flatten(-2)
+        features: Tensor = self.dropout(functional.gelu(layer(inputs)))
+        return features
+
+    def _read_due(
+        self, context: AnticipatedContext, step: Tensor, wait: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Read the given notes that begin at the next note or before it, as :meth:`forward` does.
 
         So all heads after the step know what has been read, whether a note before theirs is given
@@ -427,20 +517,17 @@ class NoteLSTM(nn.Module):
         Args:
             context: The context.
             step: (...) the entries of the step of the next note.
+            wait: (...) its thousandths.
 
         Returns:
             (..., H) the output of the LSTM after them, and (...) the step since the last of them.
         """
         clock = cast(AnticipatingClock, self.clock)
-        wait = clock.wait(step)
         begins = (context.due.wait > 0) & (context.due.wait <= wait.unsqueeze(-1))  # (..., K)
         if clock.rest is not None:
             begins &= (step != clock.rest).unsqueeze(-1)
         if not bool(begins.any()):
             return context.hidden, step
-        found = self._due_before.get(context.hidden, step)
-        if found is not None:
-            return found
         at = begins.any(-1)
         some = index(context, at)  # (N, ...)
         begins, wait = begins[at], wait[at]
@@ -459,9 +546,7 @@ class NoteLSTM(nn.Module):
             last = last.index_put((here,), passed.to(last))
         hidden = self.dropout(state.h[:, -1]).to(context.hidden)
         since = clock.step_classes(wait - last).to(step)
-        result = context.hidden.index_put((at,), hidden), step.index_put((at,), since)
-        self._due_before.put(context.hidden, step, result)
-        return result
+        return context.hidden.index_put((at,), hidden), step.index_put((at,), since)
 
     def _from_given(
         self, field: str, sounding: Anticipated, known: Mapping[str, Tensor], gates: Tensor
@@ -474,6 +559,17 @@ class NoteLSTM(nn.Module):
             return (gates.unsqueeze(-2) @ clock.aligned(field, sounding)).squeeze(-2)
         groups, _ = self._groups_for(field, sounding, known)
         logits: Tensor = cast(IntervalLayer, self.intervals)(groups, gates)
+        return logits
+
+    def _voice_leading(
+        self, sounding: Sounding | Anticipated, known: Mapping[str, Tensor], gates: Tensor
+    ) -> Tensor:
+        """(..., P) what is added to the logits of the pitch."""
+        clock, layer = self._clock, cast(VoiceLayer, self.voices)
+        there = sounding.later(clock.wait(known[clock.step]))
+        logits: Tensor = layer(
+            voices_of(there, layer.instruments), known[clock.instrument].long(), gates
+        )
         return logits
 
     def grow_from(self, model: NoteModel) -> None:
@@ -544,7 +640,9 @@ class NoteLSTM(nn.Module):
             known = {f"field {earlier}": size for earlier in self.inputs[name]}
             inputs = {"hidden": self.lstm.hidden_size, **known}
             votes = {} if self.memory is None else {"votes": self.memory.num_features(name)}
-            ahead = {"ahead": self._num_ahead()} if self._num_ahead() else {}
+            ahead = {}
+            if self.coming is not None:
+                ahead = {"ahead": self._num_ahead(), "coming": self.coming.out_features}
             first = "weight" if isinstance(head, nn.Linear) else "0.weight"
             blocks[f"heads.{name}.{first}"] = {**inputs, **sounding, **ahead, **votes}
         return blocks
@@ -582,14 +680,14 @@ class _LatestPair:
     def __init__(self) -> None:
         self._of: tuple[Any, ...] = ()
 
-    def get(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor] | None:
+    def get(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
         """The result for these tensors, if they are the latest."""
         of = self._of
         if of and of[0]() is a and of[1]() is b and of[2] == torch.is_grad_enabled():
-            return cast(tuple[Tensor, Tensor], of[3])
+            return cast(tuple[Tensor, Tensor, Tensor], of[3])
         return None
 
-    def put(self, a: Tensor, b: Tensor, result: tuple[Tensor, Tensor]) -> None:
+    def put(self, a: Tensor, b: Tensor, result: tuple[Tensor, Tensor, Tensor]) -> None:
         """Keep a result."""
 
         def forget(reference: object) -> None:
@@ -601,6 +699,22 @@ class _LatestPair:
 
     def __reduce__(self) -> tuple[type[_LatestPair], tuple[()]]:
         return _LatestPair, ()
+
+
+def _voice_layer(clock: Any, inputs: Mapping[str, Sequence[str]]) -> VoiceLayer:
+    """The layer of voice leading, with the clock and the earlier fields of each head."""
+    if clock is None or clock.instrument is None:
+        raise FieldError(
+            "voice_leading needs sounding_features and a field of the role instrument",
+            hint="set sounding_features=True, and parts of the encoder",
+        )
+    if not {clock.step, clock.instrument} <= set(inputs[clock.pitch]):
+        raise FieldError(
+            f"voice_leading needs {clock.step} and {clock.instrument} before {clock.pitch}",
+            hint=f"set a field_order that begins with {clock.step}, {clock.instrument}",
+        )
+    own = clock.clock if isinstance(clock, AnticipatingClock) else clock
+    return VoiceLayer(own.instruments, clock.pitches)
 
 
 def _layers(head: nn.Module) -> tuple[nn.Linear, nn.Linear]:
@@ -661,6 +775,8 @@ def _head(inputs: int, width: int, outputs: int, gates: int) -> nn.Module:
     return head
 
 
+COMING: Final = 3
+"""The number of features of given notes to come, by the size of an embedding."""
 _INITIAL_GATE: Final = 0.1
 _INITIAL_END: Final = -7.0
 """The log-odds of an end before training: about one in a thousand notes."""
@@ -700,7 +816,7 @@ class NumpyNoteLSTM:
             self._heads[name] = _Head(heads[name], layer.weight[:, hidden_size:], earlier, part)
             at += layer.out_features
         self._last: tuple[Any, Array] = (None, np.zeros(0, dtype=np.float32))
-        self._last_due: tuple[Any, Any, tuple[Array, NDArray[Any]] | None] = (None, None, None)
+        self._last_ahead: tuple[Any, bytes, Any] = (None, b"", None)
         self._columns: Final = model.fields
         self._fields: Final = by_name(model.fields)
         self._times: Final[str] = model.config["time_distribution"]
@@ -715,8 +831,14 @@ class NumpyNoteLSTM:
             self._anticipating = given
         self._num_gates: Final = {name: model._num_gates(name) for name in field_order}
         self._intervals: NumpyLinear | None = None
+        self._coming: _NumpyComing | None = None
+        if model.coming is not None and self._anticipating is not None:
+            names = self._anticipating.coming_fields
+            self._coming = _NumpyComing(model.coming, {name: embed[name] for name in names})
         if model.intervals is not None:
             self._intervals = NumpyLinear(model.intervals.matrix().t())
+        self._clock: Final[Any] = model.clock
+        self._voices: Final = None if model.voices is None else NumpyVoices(model.voices)
         self._memory: Final = None if model.memory is None else NumpyMemory(model.memory)
 
     def initial_state(self) -> tuple[Any, Any]:
@@ -821,14 +943,14 @@ class NumpyNoteLSTM:
             sums = self._all(context.hidden)
             self._last = (context, sums)
         entries = known
-        if self._anticipating is not None and self._anticipating.step in self._heads[field].earlier:
-            due = self._read_due(context, known[self._anticipating.step])
-            if due is not None:
-                sums, step = due
-                entries = {**known, self._anticipating.step: step}
         features = [] if votes is None else [votes.features]
         if self._anticipating is not None:
-            features.insert(0, self._anticipating.ahead_rows(context.sounding))
+            step = known.get(self._anticipating.step)
+            read, coming = self._ahead_of(context, step)
+            features[:0] = self._anticipating.ahead_rows(context.sounding), coming
+            if read is not None:
+                sums, since = read
+                entries = {**known, self._anticipating.step: since}
         if self._sounding is not None:
             features.insert(0, self._sounding.features_for(field, context, known))
         output = self._heads[field](sums, entries, features)
@@ -837,30 +959,57 @@ class NumpyNoteLSTM:
         if num_gates:
             output, gates = output[:, :-num_gates], output[:, -num_gates:]
             added = self._from_given(field, context.sounding, known, gates)
+        shares = None
         if votes is not None and votes.log_shares is not None:
-            output = output[:, :-1] + output[:, -1:] * votes.log_shares
+            output, shares = output[:, :-1], output[:, -1:] * votes.log_shares
+        if self._voices is not None and field == self._clock.pitch:
+            num_voices = self._voices.num_gates
+            output, gates = output[:, :-num_voices], output[:, -num_voices:]
+            output = output + self._voice_leading(context.sounding, known, gates)
+        if shares is not None:
+            output = output + shares
         return output if added is None else output + added
 
-    def _read_due(self, context: Any, step: NDArray[Any]) -> tuple[Array, NDArray[Any]] | None:
-        """Read the given notes that begin at the next note or before it.
+    def _ahead_of(
+        self, context: Any, step: NDArray[Any] | None
+    ) -> tuple[tuple[Array, NDArray[Any]] | None, Array]:
+        """What heads know of the given notes before and after the next note.
+
+        Args:
+            context: The context.
+            step: (B,) the entries of the step of the next note, None if it is not known.
 
         Returns:
-            (B, O) the products of the output after them with the first layers of the heads, and
-            (B,) the step since the last of them; None if there are none.
+            (B, O) the products of the output after the notes before with the first layers of the
+            heads, and (B,) the step since the last of them, None if there are none; and (B, C)
+            features of those to come.
         """
-        of, last_step, found = self._last_due
-        if of is context and np.array_equal(last_step, step):
-            return found
-        begun = cast(AnticipatingClock, self._anticipating).begun_before(context.due, step)
-        found = None
+        key = b"" if step is None else step.tobytes()
+        of, last_key, found = self._last_ahead
+        if of is context and last_key == key:
+            return cast("tuple[tuple[Array, NDArray[Any]] | None, Array]", found)
+        clock = cast(AnticipatingClock, self._anticipating)
+        begun, wait = None, np.zeros(len(context.due.wait), dtype=np.int32)
+        if step is not None:
+            begun, wait = clock.begun_before(context.due, step), clock.moved(step)
+        coming = cast(_NumpyComing, self._coming)(clock, context.due, wait)
+        read = None
         if begun is not None:
             notes, since = begun
             hidden, _ = self._read_begun(
                 notes, context.features, context.hidden, context.lstm, context.sounding
             )
-            found = self._all(hidden), since
-        self._last_due = (context, step, found)
-        return found
+            read = self._all(hidden), since
+        self._last_ahead = context, key, (read, coming)
+        return read, coming
+
+    def _voice_leading(
+        self, sounding: Any, known: Mapping[str, NDArray[Any]], gates: Array
+    ) -> Array:
+        """(B, P) what is added to the logits of the pitch."""
+        clock, layer = self._clock, cast(NumpyVoices, self._voices)
+        there = later(sounding, cast(NumpySounding, self._sounding).wait(known[clock.step]))
+        return layer(voices_of_rows(there, layer.instruments), known[clock.instrument], gates)
 
     def _from_given(
         self, field: str, sounding: Any, known: Mapping[str, NDArray[Any]], gates: Array
@@ -881,6 +1030,33 @@ class NumpyNoteLSTM:
             return None
         found: Array = (gates[:, None] @ clock.aligned_rows(field, sounding))[:, 0]
         return found
+
+
+class _NumpyComing:
+    """The features of the first given notes to come, in numpy.
+
+    Args:
+        layer: The layer.
+        embed: The embeddings of their fields.
+    """
+
+    def __init__(self, layer: nn.Linear, embed: Mapping[str, nn.Module]) -> None:
+        self._layer: Final = NumpyLinear(layer.weight * _ROOT, layer.bias * _ROOT)
+        self._none: Final[Array] = _gelu((layer.bias * _ROOT).detach().numpy()) * _ROOT
+        self._embed: Final = [
+            _input_contribution(module, torch.eye(_size(module))) for module in embed.values()
+        ]
+
+    def __call__(self, clock: AnticipatingClock, due: Any, wait: NDArray[np.int32]) -> Array:
+        """(B, C) from (B, K) notes to come and (B,) thousandths that pass first."""
+        if not due.wait.any():
+            return np.broadcast_to(self._none, (len(wait), len(self._none)))
+        entries, there = clock.coming_rows(due, wait)
+        flat = entries.reshape(-1, entries.shape[-1])
+        embedded = np.concatenate([of(flat[:, i]) for i, of in enumerate(self._embed)], axis=1)
+        embedded *= there.reshape(-1, 1)
+        features: Array = _gelu(self._layer(embedded.reshape(len(wait), -1))) * _ROOT
+        return features
 
 
 @final
@@ -916,12 +1092,19 @@ class _Head:
         if features:
             joined = features[0] if len(features) == 1 else np.concatenate(features, axis=1)
             np.add(output, self._features(joined), output)
-        if self._last is None:
-            return output
-        gate = torch.erf(torch.from_numpy(output)).numpy()
-        np.add(gate, _ONE, gate)
-        np.multiply(output, gate, output)
-        return self._last(output)
+        return output if self._last is None else self._last(_gelu(output))
+
+
+def _gelu(inputs: Array) -> Array:
+    """GELUs of (B, O) inputs, both divided by the root of 2, in place.
+
+    gelu(x) = x (1 + erf(x / sqrt(2))) / 2, so that the layers before and after take a root of 2
+    each.
+    """
+    gate = torch.erf(torch.from_numpy(inputs)).numpy()
+    np.add(gate, _ONE, gate)
+    np.multiply(inputs, gate, inputs)
+    return inputs
 
 
 def _first(head: nn.Module) -> nn.Linear:
@@ -929,7 +1112,6 @@ def _first(head: nn.Module) -> nn.Linear:
     if isinstance(head, nn.Linear):
         return head
     layer = copy.deepcopy(cast(nn.Linear, head.get_submodule("0")))
-    # gelu(x) = x (1 + erf(x / sqrt(2))) / 2, so that both layers around it take a root of 2.
     with torch.no_grad():
         layer.weight.mul_(_ROOT)
         layer.bias.mul_(_ROOT)

@@ -409,7 +409,7 @@ class NumpySounding:
     def _read(self, rows: Rows, before: Any) -> tuple[Any, Any]:
         """(B, I P) the sounding notes at the onset of rows (B, F), twice: they are the state."""
         pitch, step, duration = (rows[:, i] for i in self._clock.columns)
-        left, since = later(before, times_of_rows(self._steps, step, self._clock.per_unit))
+        left, since = later(before, self.wait(step))
         tone = pitch.astype(np.intp)
         if self._clock.instrument_column is not None:
             instrument = rows[:, self._clock.instrument_column].astype(np.intp)
@@ -421,6 +421,10 @@ class NumpySounding:
         since[at] = 0
         now = Sounding(left, since)  # type: ignore[arg-type]
         return now, now
+
+    def wait(self, steps: NDArray[Any]) -> _Times:
+        """(B,) thousandths of (B,) entries of the step."""
+        return times_of_rows(self._steps, steps, self._clock.per_unit)
 
     def features(self, place: str, groups: Sequence[_Notes]) -> Array:
         """(B, S) the features by their key, of groups of instruments."""
@@ -467,7 +471,7 @@ class NumpySounding:
         instrument = known[str(clock.instrument)] if place.endswith(SAME) else None
         groups = self.groups(sounding, instrument)
         if where != "before":
-            wait = times_of_rows(self._steps, known[clock.step], clock.per_unit)
+            wait = self.wait(known[clock.step])
             groups = [later(group, wait) for group in groups]
         if where == "around":
             pitch = known[clock.pitch]

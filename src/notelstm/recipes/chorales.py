@@ -52,6 +52,7 @@ def chorales(
     model = ModelSpec.of(piano.model)
     order = ("step", "instrument", "pitch", "velocity", "duration")
     settings = {"field_order": order, "embedding_dim": 32, "head_size": 128, "dropout": 0.2}
+    settings["voice_leading"] = True
     inner = LogTimeEncoder(cell=CELL, linear=seconds, longest=4 * seconds, exact=True, parts=VOICES)
     return replace(
         piano,
