@@ -494,17 +494,18 @@ class NoteLSTM(nn.Module):
     def _features_of_coming(self, due: Due, wait: Tensor | None) -> Tensor:
         """(..., C) features of the given notes to come after (...) thousandths, None for 0."""
         layer, clock = cast(nn.Linear, self.coming), cast(AnticipatingClock, self.clock)
-        if not bool((due.wait > 0).any()):
-            none: Tensor = self.dropout(functional.gelu(layer.bias))
-            return none.expand(*due.wait.shape[:-1], -1)
-        if wait is None:
-            wait = torch.zeros_like(due.wait[..., 0])
-        entries, there = clock.coming(due, wait)
-        columns = enumerate(clock.coming_fields)
-        embedded = torch.cat([self._embedded(name, entries[..., i]) for i, name in columns], -1)
-        inputs = (embedded * there.unsqueeze(-1)).flatten(-2)
-        features: Tensor = self.dropout(functional.gelu(layer(inputs)))
-        return features
+        features = functional.gelu(layer.bias).expand(*due.wait.shape[:-1], -1)
+        at = (due.wait > 0).any(-1)  # elsewhere, the inputs of the layer are 0
+        if bool(at.any()):
+            some = index(due, at)  # (N, K)
+            moved = torch.zeros_like(some.wait[:, 0]) if wait is None else wait[at]
+            entries, there = clock.coming(some, moved)
+            columns = enumerate(clock.coming_fields)
+            embedded = torch.cat([self._embedded(name, entries[..., i]) for i, name in columns], -1)
+            found = functional.gelu(layer((embedded * there.unsqueeze(-1)).flatten(-2)))
+            features = features.index_put((at,), found.to(features))
+        kept: Tensor = self.dropout(features)
+        return kept
 
     def _read_due(
         self, context: AnticipatedContext, step: Tensor, wait: Tensor
