@@ -7,6 +7,7 @@ unconditionally, at several temperatures, and as continuations of validation pie
 for repetition and for passages of the training pieces, and writes the figures to
 ``pretrained.json`` beside this script and the card, ``CARD.md``, beside the model. Scores and
 samples are measured in two processes side by side. ``--card`` rewrites the card without measuring.
+``--earlier MODEL`` searches as many samples of an earlier model for passages, to compare.
 
     python docs/measured/pretrained.py MAESTRO_FOLDER --train MODEL --asap ASAP_FOLDER
 
@@ -41,12 +42,13 @@ from notelstm.data import Corpus
 from notelstm.data.leaks import find_shared
 from notelstm.evaluation import evaluate, evaluate_samples
 from notelstm.evaluation.memorisation import SHORTEST as SHORTEST_COPY
+from notelstm.evaluation.memorisation import longest_shared
 from notelstm.evaluation.repetition import DISTANT, SHORTEST
 from notelstm.generation import generate, generate_batch
 from notelstm.models import NoteLSTM
 from notelstm.notes import Notes
 from notelstm.plugins import describe
-from notelstm.protocols import Processor
+from notelstm.protocols import Processor, Sampler
 from notelstm.recipes.overrides import with_settings
 from notelstm.recipes.pieces import fingerprint
 from notelstm.sampling import Ancestral, PitchRange, Recall, Temperature
@@ -212,6 +214,7 @@ def without_leaks(corpus: Corpus, held_out: Sequence[Pieces]) -> list[Notes]:
     return [piece for name, piece in corpus.pieces() if name not in shared]
 
 
+EARLIER = "earlier"
 TRAINED = "trained_notes"
 """The setting of the model that counts the notes that it was trained on, with repetitions."""
 
@@ -261,26 +264,55 @@ def sampled(folder: Path) -> dict[str, Any]:
         )
         for name, processors in SAMPLING.items()
     }
-    long = real.longer_than(PROMPT_NOTES)
-    prompts = [long[k * len(long) // SAMPLES][:PROMPT_NOTES] for k in range(SAMPLES)]
-    continued = [
-        generate(bundle, NOTES, prompt=prompt, sampler=SAMPLER, seed=seed)
-        for seed, prompt in enumerate(prompts)
-    ]
+    continued = continuations(bundle, real, SAMPLER)
     found = {}
     for name, samples in {**drawn, "continued": continued}.items():
         # Copies take the most time, and are searched for in samples of the model's own sampler.
         searched = zip(known.names, known, strict=True) if name in (SHIPPED, "continued") else None
         found[name] = figures = evaluate_samples(samples, real, searched).to_json()
-        for part in ("repetition", *(["memorisation"] if searched else [])):
-            for kind in ("samples", "real"):
-                del figures[part][kind]
+        if searched is not None:
+            passages = figures["memorisation"].pop("samples")
+            shared = sorted((made["notes"] for made in passages if made is not None), reverse=True)
+            figures["memorisation"] |= {"shared": shared}
+            del figures["memorisation"]["real"]
+        for kind in ("samples", "real"):
+            del figures["repetition"][kind]
         print(f"samples, {name}: done", flush=True)
     return {
         "samples": found[SHIPPED],
         "continued": found["continued"],
         "sampling": {name: found[name] for name in drawn},
     }
+
+
+def continuations(bundle: Bundle, real: Pieces, sampler: Sampler) -> list[Notes]:
+    """Continuations of the beginnings of pieces."""
+    long = real.longer_than(PROMPT_NOTES)
+    prompts = [long[k * len(long) // SAMPLES][:PROMPT_NOTES] for k in range(SAMPLES)]
+    return [
+        generate(bundle, NOTES, prompt=prompt, sampler=sampler, seed=seed)
+        for seed, prompt in enumerate(prompts)
+    ]
+
+
+def earlier_passages(model: Path, folder: Path) -> dict[str, list[int]]:
+    """The longest passages that as many samples of an earlier model share with training pieces.
+
+    Returns:
+        The numbers of notes, the longest first, of the samples that share one.
+    """
+    bundle = load(model)
+    music = pieces_of(load(), folder)
+    real, known = music.side("validation"), music.side("train")
+    drawn = {
+        "samples": generate_batch(bundle, NOTES, batch_size=SAMPLES),
+        "continued": continuations(bundle, real, bundle.sampler),
+    }
+    found = {}
+    for name, samples in drawn.items():
+        passages = longest_shared(samples, zip(known.names, known, strict=True))
+        found[name] = sorted((made.notes for made in passages if made is not None), reverse=True)
+    return found
 
 
 def measured(folder: Path) -> dict[str, Any]:
@@ -337,6 +369,27 @@ def longest_passage(found: dict[str, Any]) -> str:
         f"{passage['notes']} notes, transposed by {passage['semitones']:+d} semitones, from "
         f"`{passage['piece']}`; held-out pieces share up to {usual}"
     )
+
+
+def earlier_lines(figures: dict[str, Any]) -> list[str]:
+    """A table of the longest passages beside those of the model before, if they are known."""
+    if EARLIER not in figures:
+        return []
+    rows = {
+        "this model": {k: figures[k]["memorisation"]["shared"] for k in figures[EARLIER]},
+        "the one before": figures[EARLIER],
+    }
+    lines = [
+        "The longest passages of as many samples of this model and of the one before it, which had",
+        f"no memory: of samples that share {SHORTEST_COPY} notes or more, the longest first.",
+        "",
+        "| | unconditional | continuations |",
+        "|---|---|---|",
+    ]
+    for name, found in rows.items():
+        cells = (", ".join(map(str, found[kind])) or "none" for kind in ("samples", "continued"))
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return [*lines, ""]
 
 
 def card(bundle: Bundle, figures: dict[str, Any]) -> str:
@@ -400,6 +453,7 @@ def card(bundle: Bundle, figures: dict[str, Any]) -> str:
         f"- unconditional: {longest_passage(samples)};",
         f"- continuations: {longest_passage(continued)}.",
         "",
+        *earlier_lines(figures),
         "## Repetition",
         "",
         "The share of notes that repeat an earlier passage of the same piece of at least",
@@ -436,6 +490,7 @@ def main() -> None:
     parser.add_argument("--from", type=Path, dest="start", metavar="MODEL", help="begin with it")
     parser.add_argument("--sampler", type=Path, metavar="MODEL", help="set its sampler and exit")
     parser.add_argument("--minutes", type=float, help="the time of the last run")
+    parser.add_argument("--earlier", type=Path, metavar="MODEL", help="only compare its passages")
     args = parser.parse_args()
     if args.sampler is not None:
         save(load(args.sampler), args.sampler)
@@ -448,7 +503,11 @@ def main() -> None:
         train(args.maestro, args.asap, args.train, args.start, args.minutes)
         return
     if not args.card:
-        figures = measured(args.maestro)
+        old = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+        if args.earlier is not None:
+            figures = {**old, EARLIER: earlier_passages(args.earlier, args.maestro)}
+        else:
+            figures = measured(args.maestro) | {k: old[k] for k in [EARLIER] if k in old}
         RESULTS.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
     text = card(load(), json.loads(RESULTS.read_text(encoding="utf-8")))
     CARD.write_text(text, encoding="utf-8")

@@ -17,7 +17,15 @@ from notelstm import tree
 from notelstm.encoders import AnticipatingEncoder, LogTimeEncoder
 from notelstm.fields import Field, Rows, no_row
 from notelstm.models import NoteLSTM, anticipated
-from notelstm.models.anticipated import CHANNELS, KEPT, AnticipatingClock, Begun, IntervalLayer
+from notelstm.models.anticipated import (
+    CHANNELS,
+    DUE,
+    KEPT,
+    AnticipatingClock,
+    Begun,
+    Due,
+    IntervalLayer,
+)
 from notelstm.models.inference import repeat
 from notelstm.models.memory import Memory
 from notelstm.models.sounding import (
@@ -552,6 +560,62 @@ def test_heads_know_which_parts_have_notes_ahead() -> None:
     assert float(sooner[3]) > float(found[3])
     alone = clock.ahead_rows(tree.map_tree(lambda t: t.numpy(), sounding))
     np.testing.assert_allclose(alone[0], found, atol=1e-6)
+
+
+@given(
+    waits=st.lists(st.integers(1, 900), max_size=2 * DUE),
+    passed=st.integers(0, 1000),
+    parts=st.booleans(),
+)
+def test_notes_to_come_stand_in_their_order(waits: list[int], passed: int, parts: bool) -> None:
+    """Those that begin until then are left out, and steps lead from one to the next."""
+    encoder = PARTS if parts else ENCODER
+    clock, waits = clock_of(encoder), sorted(waits)[:DUE]
+    rng = np.random.default_rng(len(waits))
+    rows = random_rows(encoder.fields, (1, DUE), rng).astype(np.float32)
+    wait = np.zeros((1, DUE), dtype=np.int32)
+    wait[0, : len(waits)] = waits
+    names = [field.name for field in encoder.fields]
+    want, last = [], passed
+    for i, onset in enumerate(waits):
+        if onset > passed:
+            since = clock.step_classes(torch.tensor([onset - last]))
+            entries = {"step": float(since), **dict(zip(names[:1], rows[0, i, :1], strict=True))}
+            entries |= {n: rows[0, i, names.index(n)] for n in clock.coming_fields[2:]}
+            want.append([entries[name] for name in clock.coming_fields])
+            last = onset
+    due = Due(torch.from_numpy(wait), torch.from_numpy(rows))
+    found, there = clock.coming(due, torch.tensor([passed]))
+    assert there[0].tolist() == [True] * len(want) + [False] * (DUE - len(want))
+    assert found[0, : len(want)].tolist() == want
+    alone = clock.coming_rows(Due(wait, rows), np.array([passed], dtype=np.int32))  # type: ignore[arg-type]
+    np.testing.assert_array_equal(alone[1], there)
+    assert alone[0][0, : len(want)].tolist() == want
+
+
+@torch.no_grad()
+def test_heads_know_the_order_of_the_notes_to_come() -> None:
+    """Two melodies of the same first note, and the same pitches after it, in another order."""
+    model = model_of(ENCODER, field_order=ORDERS["step first"])
+    nn.init.normal_(cast(nn.Linear, model.coming).weight)
+    rows = torch.from_numpy(np.array([no_row(ENCODER.fields)] * 6)).reshape(2, 3, -1)
+    rows[..., 0] = torch.tensor([[60.0, 62.0, 64.0], [60.0, 64.0, 62.0]])
+    rows[..., 1] = 0
+    rows[..., 2:4] = 10
+    rows[..., -2] = 1
+    rows[..., -1] = torch.tensor([0.5, 1.0, 1.5])
+    contexts, _ = model(rows, model.initial_state(2)[1])
+    known = {f.name: torch.zeros(2, 1) for f in ENCODER.fields}
+    last = tree.index(contexts, (slice(None), slice(-1, None)))
+    changed = {}
+    for silent in (False, True):
+        if silent:
+            cast(nn.Linear, model.coming).weight.zero_()
+        for name in ("step", "pitch"):
+            logits: Any = model.predict(name, last, known).log_weights()
+            changed[name, silent] = float((logits[0] - logits[1]).abs().max())
+    assert changed["step", False] > 10 * changed["step", True]
+    assert changed["pitch", False] > 0
 
 
 def test_onsets_to_come_are_found_among_the_classes_of_a_time() -> None:
