@@ -19,6 +19,7 @@ from notelstm.models import NoteLSTM
 from notelstm.models.inference import repeat
 from notelstm.models.sounding import AROUND, LONGEST, Sounding
 from notelstm.models.voices import (
+    PACE,
     RANK,
     NumpyVoices,
     VoiceLayer,
@@ -110,7 +111,7 @@ def naive(
         interval = before[own] - before[k]
         p = now[k] + interval
         if moved and abs(interval) <= REACH and 0 <= p < PITCHES:
-            logits[p] += float(layer.parallel[interval + REACH])
+            logits[p] += PACE * float(layer.parallel[interval + REACH])
     return logits
 
 
@@ -154,7 +155,7 @@ def test_a_voice_that_moves_in_parallel_is_told_apart() -> None:
 
     parallel = logits([-1, 12], [17, 10])
     assert parallel.nonzero().flatten().tolist() == [19]
-    assert float(parallel[19]) == -3
+    assert float(parallel[19]) == -3 * PACE
     assert not logits([-1, 12], [16, 10]).any()  # from a tritone
     assert not logits([-1, 10], [17, 10]).any()  # the bass does not move
 

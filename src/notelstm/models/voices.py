@@ -18,10 +18,14 @@ from typing_extensions import override
 from notelstm.models.inference import Array
 from notelstm.models.sounding import AROUND, LONGEST, Anticipated, Sounding
 
-__all__ = ["RANK", "NumpyVoices", "VoiceLayer", "Voices", "voices_of", "voices_of_rows"]
+__all__ = ["PACE", "RANK", "NumpyVoices", "VoiceLayer", "Voices", "voices_of", "voices_of_rows"]
 
 RANK: Final = 16
 """R, the number of patterns of intervals of each note that a :class:`VoiceLayer` combines."""
+
+PACE: Final = 4.0
+"""The factor of the weights of parallel motion. An optimizer of Adam's kind moves all weights at
+about the same pace, which is too slow for these: they are large, and seldom have a part."""
 
 _REACH: Final = AROUND // 2
 
@@ -110,7 +114,7 @@ class VoiceLayer(nn.Module):
         others = torch.arange(self.instruments, device=now.device) != instrument.unsqueeze(-1)
         moves = others & (own >= 0) & (before >= 0) & (now >= 0) & (now != before)
         moves &= (interval.abs() <= _REACH) & (at >= 0) & (at < logits.shape[-1])
-        weights = self.parallel[(interval + _REACH).clamp(0, AROUND - 1)].to(logits) * moves
+        weights = PACE * self.parallel[(interval + _REACH).clamp(0, AROUND - 1)].to(logits) * moves
         logits = logits.scatter_add(-1, at.clamp(0, logits.shape[-1] - 1), weights)
         return logits[..., _REACH : _REACH + self.pitches]
 
@@ -128,7 +132,7 @@ class NumpyVoices:
         self.num_gates: Final = layer.num_gates
         self._pitches: Final = layer.pitches
         self._patterns: Final[Array] = layer.patterns.detach().numpy().copy()
-        self._parallel: Final[Array] = layer.parallel.detach().numpy().copy()
+        self._parallel: Final[Array] = PACE * layer.parallel.detach().numpy()
 
     def __call__(self, voices: Any, instrument: NDArray[Any], gates: Array) -> Array:
         """(B, P) logits from (B, I) voices, (B,) classes, and (B, 2 I R) gates."""
