@@ -132,7 +132,7 @@ class NumpyVoices:
         self.num_gates: Final = layer.num_gates
         self._pitches: Final = layer.pitches
         self._patterns: Final[Array] = layer.patterns.detach().numpy().copy()
-        self._parallel: Final[Array] = PACE * layer.parallel.detach().numpy()
+        self._parallel: Final[Array] = (PACE * layer.parallel).detach().numpy()
 
     def __call__(self, voices: Any, instrument: NDArray[Any], gates: Array) -> Array:
         """(B, P) logits from (B, I) voices, (B,) classes, and (B, 2 I R) gates."""
