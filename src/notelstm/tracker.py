@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple, Self
 
 import numpy as np
 
-from notelstm.errors import FieldError
+from notelstm.errors import EncodingError, FieldError
 from notelstm.fields import Field, Mask, Row, Rows
 from notelstm.notes import Note, Notes
 from notelstm.parts import ONE_PART, Part
@@ -106,6 +106,22 @@ class Tracker(abc.ABC):
         """Add the next rows, (N, F), with the same result as one :meth:`push` after another."""
         for row in rows:
             self.push(row)
+
+    def rows_of(self, notes: Notes, time: float) -> Rows:
+        """The rows of notes that go on from a time, such as those of a player.
+
+        Args:
+            notes: Notes that begin at `time` or later, in the order of their onsets.
+            time: Seconds. It differs from :attr:`time` by what the encoder rounded.
+
+        Raises:
+            EncodingError: By default.
+        """
+        raise EncodingError(
+            "single notes cannot be fed to this encoder",
+            where=type(self).__name__,
+            hint="feed rows, or implement rows_of() of its tracker",
+        )
 
     def allowed(self, field: Field, known: Mapping[str, float]) -> Mask | None:
         """The entries of `field` with which the next row can be decoded.

@@ -16,10 +16,11 @@ import notelstm
 from notelstm.bundle import Bundle
 from notelstm.encoders import AnticipatingEncoder, BeatEncoder, LogTimeEncoder, StepDurationEncoder
 from notelstm.encoders.anticipating import AnticipatingTracker
+from notelstm.encoders.rows import rows_after
 from notelstm.errors import ConfigError, EncodingError
 from notelstm.evaluation import nats_per_note, nats_per_row
 from notelstm.fields import by_name
-from notelstm.generation.sequences import rows_after
+from notelstm.generation import Session
 from notelstm.models import NoteLSTM
 from notelstm.notes import Note, Notes
 from notelstm.parts import Part, PartMap
@@ -315,6 +316,27 @@ def test_rows_after_a_time_begin_with_its_rests(seed: int) -> None:
     back = tracker.notes()
     np.testing.assert_allclose(back.start + time, piece.start, atol=1e-6)
     assert np.array_equal(back.pitch, piece.pitch)
+
+
+def test_a_player_feeds_notes_one_by_one() -> None:
+    """They sound in the session as they were played, over rests as well."""
+    torch.manual_seed(0)
+    model = NoteLSTM(fields=SHORT.fields, hidden_size=8, embedding_dim=4).eval()
+    session = Session(model, SHORT, Ancestral())
+    played = [Note(0.504, 0.9, 60), Note(0.504, 1.0, 64), Note(9.137, 9.2, 62), Note(9.3, 9.4, 60)]
+    for note in played:
+        session.feed(note)
+    assert session.trackers[0].num_notes == len(played)
+    assert session.trackers[0].time == pytest.approx(9.3, abs=2 * SHORT.cell)
+    [heard] = session.pop_finished()
+    for (_, note), known in zip(heard, played, strict=True):
+        assert note.pitch == known.pitch
+        assert note.start == pytest.approx(known.start, abs=2 * SHORT.cell)
+    session.next()
+    session.undo(2)
+    assert session.trackers[0].num_notes in {len(played) - 1, len(played) - 2}
+    with pytest.raises(EncodingError, match="begins before"):
+        session.feed(Note(1.0, 2.0, 60))
 
 
 def test_given_notes_do_not_end_a_piece() -> None:

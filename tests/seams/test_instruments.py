@@ -15,12 +15,11 @@ from notelstm.bundle import Bundle, load
 from notelstm.data import Corpus, Folder, encode_corpus, find_duplicates
 from notelstm.data.splits import content_key
 from notelstm.encoders import BeatEncoder, LogTimeEncoder, PerformanceEventEncoder
-from notelstm.encoders.rows import watch_changes
+from notelstm.encoders.rows import rows_after, watch_changes
 from notelstm.errors import EncodingError
 from notelstm.evaluation.grid import quantize
 from notelstm.fields import Field, Rows
 from notelstm.generation import Session, generate, stream
-from notelstm.generation.sequences import rows_after
 from notelstm.midi import ReadPolicy, read_midi, write_midi
 from notelstm.models import NoteLSTM
 from notelstm.notes import Note, Notes, TempoMap

@@ -20,7 +20,7 @@ from typing import Any, Final, NamedTuple, Protocol, cast, final, runtime_checka
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from notelstm.encoders.rows import as_rows, class_ids, label_map_of, part_map_of
+from notelstm.encoders.rows import as_rows, class_ids, label_map_of, part_map_of, rows_after
 from notelstm.encoders.rows import snapped as snapped_by
 from notelstm.errors import ConfigError, EncodingError
 from notelstm.fields import Bounds, Field, Mask, Role, Row, Rows, no_row, note_rows, predicted
@@ -558,6 +558,10 @@ class AnticipatingTracker(Tracker):
     def given(self) -> Mapping[str, float]:
         """The entries of the next written row."""
         return {ORIGIN.name: 0.0, OFFSET.name: 0.0}
+
+    def rows_of(self, notes: Notes, time: float) -> Rows:
+        """The rows (M, F) of the notes, all of which are written, and of the rests between them."""
+        return rows_after(time, notes, self._encoder)
 
     def push(self, row: Row) -> None:
         """Add the next row, (F,), of a given note, a written one, or a rest."""

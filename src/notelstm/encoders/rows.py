@@ -38,6 +38,7 @@ __all__ = [
     "is_truncated",
     "label_map_of",
     "part_map_of",
+    "rows_after",
     "snapped",
     "tracker_of",
     "watch_changes",
@@ -366,6 +367,27 @@ _ROUNDING: Final = 1e-6
 """Tolerance in seconds for notes that end at an onset, for rounding."""
 
 
+def rows_after(time: float, notes: Notes, encoder: NoteEncoder) -> Rows:
+    """Rows (N, F) of notes that continue music whose time is `time`, in seconds."""
+    # The encoder measures the first step from an anchor note at `time`. Notes that were rounded to
+    # a later time may end after the next one begins, so onsets are at least `time`.
+    start = np.maximum(notes.start, time)
+    end = np.maximum(notes.end, start)
+    moved = replace(notes, start=start, end=end, truncated=True)
+    if not len(moved):
+        return encoder.encode(moved)
+    # The anchor is the lowest, shortest and softest note of the first part, so that it has the
+    # first row, and an encoder that merges it with a note leaves that note as it is.
+    part_map = part_map_of(encoder)
+    first = 0 if part_map is None else int(part_map.classes_of(moved).argmin())
+    at, lowest = np.array([time]), np.zeros(1, dtype=np.int64)
+    anchor = replace(moved[first : first + 1], start=at, end=at, pitch=lowest, velocity=lowest + 1)
+    whole = Notes.merge([anchor, moved])
+    # The row of the anchor, unless it was merged with a note.
+    first = len(snapped(encoder, whole)) - len(snapped(encoder, moved))
+    return encoder.encode(whole)[first:]
+
+
 @runtime_checkable
 class TrackingEncoder(NoteEncoder, Protocol):
     """An encoder with its own tracker."""
@@ -432,6 +454,10 @@ class RowTracker(Tracker):
     def previous(self) -> Row:
         """(F,) the latest row, :func:`~notelstm.fields.no_row` before the first."""
         return self._previous
+
+    def rows_of(self, notes: Notes, time: float) -> Rows:
+        """The rows (N, F) of the notes."""
+        return rows_after(time, notes, self._encoder)
 
     def push(self, row: Row) -> None:
         """Add the next note, (F,)."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import math
 import numbers
@@ -15,7 +14,6 @@ from torch import Tensor
 from typing_extensions import override
 
 from notelstm.encoders import tracker_of
-from notelstm.encoders.rows import part_map_of, snapped
 from notelstm.errors import ConfigError
 from notelstm.fields import Rows
 from notelstm.notes import Notes
@@ -32,34 +30,10 @@ __all__ = [
     "StoppingCriteria",
     "StoppingCriterion",
     "Until",
-    "rows_after",
 ]
 
 _PENDING: Final = 1024
 """Maximum number of rows that are pending."""
-
-
-def rows_after(time: float, notes: Notes, encoder: NoteEncoder) -> Rows:
-    """Rows (N, F) of notes that continue music whose time is `time`, in seconds."""
-    # The encoder measures the first step from an anchor note at `time`. Notes that were rounded to
-    # a later time may end after the next one begins, so onsets are at least `time`.
-    start = np.maximum(notes.start, time)
-    end = np.maximum(notes.end, start)
-    moved = dataclasses.replace(notes, start=start, end=end, truncated=True)
-    if not len(moved):
-        return encoder.encode(moved)
-    # The anchor is the lowest, shortest and softest note of the first part, so that it has the
-    # first row, and an encoder that merges it with a note leaves that note as it is.
-    part_map = part_map_of(encoder)
-    first = 0 if part_map is None else int(part_map.classes_of(moved).argmin())
-    at, lowest = np.array([time]), np.zeros(1, dtype=np.int64)
-    anchor = dataclasses.replace(
-        moved[first : first + 1], start=at, end=at, pitch=lowest, velocity=lowest + 1
-    )
-    whole = Notes.merge([anchor, moved])
-    # The row of the anchor, unless it was merged with a note.
-    first = len(snapped(encoder, whole)) - len(snapped(encoder, moved))
-    return encoder.encode(whole)[first:]
 
 
 @final

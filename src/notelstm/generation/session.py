@@ -25,7 +25,6 @@ from notelstm.generation.sequences import (
     StoppingCriteria,
     StoppingCriterion,
     Until,
-    rows_after,
 )
 from notelstm.labels import Given
 from notelstm.models.inference import ModelRunner, ModelState, select
@@ -418,9 +417,10 @@ class Session:
         """Append rows or notes to all sequences, as if they had been sampled.
 
         Args:
-            music: Rows (T, F), or, if the encoder has no tracker of its own, notes that begin at
-                the time of the session or later, in seconds. Notes are rounded by the encoder; the
-                next ones are measured from the given times, so that rounding does not accumulate.
+            music: Rows (T, F), or, if the tracker of the encoder makes rows of them, notes that
+                begin at the time of the session or later, in seconds. Notes are rounded by the
+                encoder; the next ones are measured from the given times, so that rounding does not
+                accumulate.
                 They get the labels of the session, and the last of them is not the end of the
                 piece.
                 Where the encoder tells parts by name or track, the track of a single note is the
@@ -471,11 +471,12 @@ class Session:
 
     def _rows_of(self, notes: Notes) -> Rows:
         """Encode notes as rows that continue the music so far."""
-        time = self._sequences.trackers[0].time - self._ahead
-        if self._constrained or not self._sequences.identical:
+        tracker = self._sequences.trackers[0]
+        time = tracker.time - self._ahead
+        if not self._sequences.identical:
             raise EncodingError(
-                "notes cannot be fed to sequences that differ or have a tracker of their own",
-                where=f"{type(self._encoder).__name__}, {len(self._sequences)} sequences",
+                "notes cannot be fed to sequences that differ",
+                where=f"{len(self._sequences)} sequences",
                 hint="feed rows",
             )
         if len(notes) and notes.start[0] < time - _ROUNDED:
@@ -484,7 +485,7 @@ class Session:
                 where="note 0",
                 hint="feed notes in the order of their onsets",
             )
-        return self._labelled(rows_after(time, notes, self._encoder), 0)
+        return self._labelled(tracker.rows_of(notes, time), 0)
 
     def next(self, **fixed: float | str) -> Rows:
         """Sample the next row of each sequence, and read it.
