@@ -21,6 +21,7 @@ from notelstm.models.anticipated import (
     CHANNELS,
     DUE,
     KEPT,
+    SLOTS,
     AnticipatingClock,
     Begun,
     Due,
@@ -566,31 +567,40 @@ def test_heads_know_which_parts_have_notes_ahead() -> None:
     waits=st.lists(st.integers(1, 900), max_size=2 * DUE),
     passed=st.integers(0, 1000),
     parts=st.booleans(),
+    slots=st.sampled_from([SLOTS, 4]),
 )
-def test_notes_to_come_stand_in_their_order(waits: list[int], passed: int, parts: bool) -> None:
+def test_notes_to_come_stand_in_the_order_of_their_instrument(
+    waits: list[int], passed: int, parts: bool, slots: int
+) -> None:
     """Those that begin until then are left out, and steps lead from one to the next."""
     encoder = PARTS if parts else ENCODER
-    clock, waits = clock_of(encoder), sorted(waits)[:DUE]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(anticipated, "SLOTS", slots)
+        clock, waits = clock_of(encoder), sorted(waits)[:DUE]
     rng = np.random.default_rng(len(waits))
     rows = random_rows(encoder.fields, (1, DUE), rng).astype(np.float32)
     wait = np.zeros((1, DUE), dtype=np.int32)
     wait[0, : len(waits)] = waits
     names = [field.name for field in encoder.fields]
-    want, last = [], passed
+    each = min(DUE, max(2, slots // (2 if parts else 1)))
+    assert clock.num_slots == each * (2 if parts else 1)
+    want, last, numbers = [], {0: passed, 1: passed}, {0: 0, 1: 0}
     for i, onset in enumerate(waits):
-        if onset > passed:
-            since = clock.step_classes(torch.tensor([onset - last]))
-            entries = {"step": float(since), **dict(zip(names[:1], rows[0, i, :1], strict=True))}
-            entries |= {n: rows[0, i, names.index(n)] for n in clock.coming_fields[2:]}
-            want.append([entries[name] for name in clock.coming_fields])
-            last = onset
+        if onset <= passed:
+            continue
+        k = int(rows[0, i, names.index("instrument")]) if parts else 0
+        if numbers[k] < each:
+            entries = [float(rows[0, i, names.index(n)]) for n in clock.coming_fields]
+            entries[0] = float(clock.step_classes(torch.tensor([onset - last[k]])))
+            want.append((k * each + numbers[k], entries))
+        last[k], numbers[k] = onset, numbers[k] + 1
     due = Due(torch.from_numpy(wait), torch.from_numpy(rows))
-    found, there = clock.coming(due, torch.tensor([passed]))
-    assert there[0].tolist() == [True] * len(want) + [False] * (DUE - len(want))
-    assert found[0, : len(want)].tolist() == want
+    tensors = clock.coming(due, torch.tensor([passed]))
     alone = clock.coming_rows(Due(wait, rows), np.array([passed], dtype=np.int32))  # type: ignore[arg-type]
-    np.testing.assert_array_equal(alone[1], there)
-    assert alone[0][0, : len(want)].tolist() == want
+    found: Any
+    for found in (tensors, alone):
+        slot, columns = (of[0][found[0][0] >= 0].tolist() for of in found)
+        assert list(zip(slot, columns, strict=True)) == want
 
 
 @torch.no_grad()

@@ -43,6 +43,7 @@ __all__ = [
     "CHANNELS",
     "DUE",
     "KEPT",
+    "SLOTS",
     "AnticipatedContext",
     "AnticipatedState",
     "AnticipatingClock",
@@ -58,6 +59,9 @@ KEPT: Final = 256
 
 DUE: Final = 16
 """K, the number of given notes that are read once the step of the next note is known."""
+
+SLOTS: Final = 32
+"""The number of slots of the notes to come that several instruments share."""
 
 ALIGNED: Final = 4
 """The number of features of each class in :meth:`AnticipatingClock.aligned`."""
@@ -203,6 +207,8 @@ class AnticipatingClock(nn.Module):
 
     Attributes:
         coming_fields: The names of the C fields of :meth:`coming`, the step first.
+        num_slots: The number of slots of the notes to come: for each instrument, those of its first
+            ones.
     """
 
     def __init__(
@@ -221,11 +227,13 @@ class AnticipatingClock(nn.Module):
         step, duration = (fields[column] for column in clock.columns[1:])
         self.rest: Final = step.rest
         self._longest: Final = (step.classes or 0) - 1 - (step.rest is not None)
-        columns = [clock.columns[1], clock.columns[0], clock.columns[2]]
-        if clock.instrument_column is not None:
-            columns.append(clock.instrument_column)
+        columns = [clock.columns[1], clock.columns[0]]
+        if duration.is_categorical:
+            columns.append(clock.columns[2])
         self._coming_columns: Final = columns
         self.coming_fields: Final = [fields[column].name for column in columns]
+        self._slots_each: Final = min(DUE, max(2, SLOTS // clock.instruments))
+        self.num_slots: Final = self._slots_each * clock.instruments
         self._aligned: Final[dict[str, int]] = {}
         if clock.instrument is not None:
             self._aligned[clock.instrument] = clock.instruments
@@ -499,40 +507,52 @@ class AnticipatingClock(nn.Module):
         return Due(wait.masked_fill(~there, 0).int(), notes * there.unsqueeze(-1))
 
     def coming(self, due: Due, wait: Tensor) -> tuple[Tensor, Tensor]:
-        """The given notes that are still to come after a time, as they will be read.
+        """The given notes that are still to come after a time, in slots of their instrument.
 
         Args:
             due: (..., K) notes to come.
             wait: (...) thousandths.
 
         Returns:
-            (..., K, C) the entries of their :attr:`coming_fields`, with the step of the first from
-            the end of that time, and (..., K) whether there is such a note; they stand first.
+            (..., K) the slot of each note, of the :attr:`num_slots`; -1 for none, and for notes
+            that begin until then or have too many of their instrument before them. And (..., K, C)
+            the entries of its :attr:`coming_fields`, with the step since the note before of its
+            instrument; for the first of them, since the end of that time.
         """
         left = due.wait - wait.unsqueeze(-1)
-        passed = ((due.wait > 0) & (left <= 0)).sum(-1, keepdim=True)
-        which = passed + torch.arange(DUE, device=left.device)
-        there = which < (due.wait > 0).sum(-1, keepdim=True)
-        which = which.clamp_max(DUE - 1)
-        since = torch.diff(left.gather(-1, which), dim=-1, prepend=torch.zeros_like(left[..., :1]))
-        rows = due.rows[..., self._coming_columns]
-        rows = rows.gather(-2, which.unsqueeze(-1).expand_as(rows))
-        steps = self.step_classes(since).to(rows)
-        return torch.cat([steps.unsqueeze(-1), rows[..., 1:]], dim=-1), there
+        there = (due.wait > 0) & (left > 0)
+        # (..., K, K) whether the second is an earlier note of the instrument of the first.
+        before = (there.unsqueeze(-1) & there.unsqueeze(-2)).tril(-1)
+        slot = torch.zeros_like(left, dtype=torch.long)
+        if self.clock.instrument_column is not None:
+            instrument = due.rows[..., self.clock.instrument_column].long()
+            before = before & (instrument.unsqueeze(-1) == instrument.unsqueeze(-2))
+            slot = instrument * self._slots_each
+        number = before.sum(-1)
+        last = torch.where(before, left.unsqueeze(-2), 0).amax(-1)
+        steps = self.step_classes(left - last).to(due.rows)
+        slot = (slot + number).masked_fill(~there | (number >= self._slots_each), -1)
+        columns = due.rows[..., self._coming_columns]
+        return slot, torch.cat([steps.unsqueeze(-1), columns[..., 1:]], dim=-1)
 
     def coming_rows(
         self, due: Any, wait: NDArray[np.int32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """The same in numpy: (B, K, C) and (B, K) from (B, K) notes and (B,) thousandths."""
+    ) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+        """The same in numpy: (B, K) and (B, K, C) from (B, K) notes and (B,) thousandths."""
         left = due.wait - wait[:, None]
-        passed = ((due.wait > 0) & (left <= 0)).sum(axis=1, keepdims=True)
-        which = passed + np.arange(DUE)
-        there = which < (due.wait > 0).sum(axis=1, keepdims=True)
-        which = np.minimum(which, DUE - 1)
-        left = np.take_along_axis(left, which, axis=1)
-        rows = due.rows[np.arange(len(left))[:, None], which][..., self._coming_columns]
-        rows[..., 0] = self._classes(np.diff(left, axis=1, prepend=0))
-        return rows, there
+        there = (due.wait > 0) & (left > 0)
+        before = np.tril(there[:, :, None] & there[:, None], -1)
+        slot = np.zeros(left.shape, dtype=np.intp)
+        if self.clock.instrument_column is not None:
+            instrument = due.rows[..., self.clock.instrument_column].astype(np.intp)
+            before &= instrument[:, :, None] == instrument[:, None]
+            slot = instrument * self._slots_each
+        number = before.sum(axis=2)
+        last = np.where(before, left[:, None], 0).max(axis=2)
+        entries = due.rows[..., self._coming_columns]
+        entries[..., 0] = self._classes(left - last)
+        slot = np.where(there & (number < self._slots_each), slot + number, -1)
+        return slot, entries
 
     def at(self, merged: Merged, state: AnticipatedState, sounding: Anticipated) -> Anticipated:
         """(B, N, I P) the sounding notes when each of the merged notes has begun.

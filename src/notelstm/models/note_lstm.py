@@ -19,7 +19,6 @@ from notelstm.errors import ConfigError, FieldError
 from notelstm.fields import Field, Rows, by_name, known_before, predicted
 from notelstm.models.anticipated import (
     ALIGNED,
-    DUE,
     AnticipatedContext,
     AnticipatingClock,
     AnticipatingState,
@@ -91,7 +90,9 @@ class NoteLSTM(nn.Module):
     With a field of the role origin and sounding-note features, the LSTM and the memory read given
     notes when they begin, and the heads know of them before, by the time until the next one of each
     pitch begins. All heads have as inputs whether and how soon a given note of each instrument is
-    to come. Heads of steps, durations and instruments have four more outputs, the gates of
+    to come, and features of the first given notes of each instrument in their order: a layer over
+    the embeddings of their steps, pitches and durations. Heads of steps, durations and instruments
+    have four more outputs, the gates of
     features of their classes, such as that a given note begins at the end of a step: see
     :meth:`~notelstm.models.anticipated.AnticipatingClock.aligned`. To the logits of the pitch, an
     :class:`~notelstm.models.anticipated.IntervalLayer` adds those of the intervals to the notes
@@ -249,7 +250,7 @@ class NoteLSTM(nn.Module):
         groups = self.clock.num_groups(known=key.endswith(SAME))
         self.intervals = IntervalLayer(groups, self.clock.pitches)
         coming, inputs = COMING * embedding_dim, len(self.clock.coming_fields) * embedding_dim
-        self.coming = nn.Linear(DUE * inputs, coming)
+        self.coming = nn.Linear(self.clock.num_slots * inputs, coming)
         return size, size + self._num_ahead() + coming
 
     def _add_heads(self, context_size: int, width: int) -> None:
@@ -495,17 +496,35 @@ class NoteLSTM(nn.Module):
         """(..., C) features of the given notes to come after (...) thousandths, None for 0."""
         layer, clock = cast(nn.Linear, self.coming), cast(AnticipatingClock, self.clock)
         features = functional.gelu(layer.bias).expand(*due.wait.shape[:-1], -1)
-        at = (due.wait > 0).any(-1)  # elsewhere, the inputs of the layer are 0
+        at = (due.wait > 0).any(-1)
         if bool(at.any()):
             some = index(due, at)  # (N, K)
             moved = torch.zeros_like(some.wait[:, 0]) if wait is None else wait[at]
-            entries, there = clock.coming(some, moved)
-            columns = enumerate(clock.coming_fields)
-            embedded = torch.cat([self._embedded(name, entries[..., i]) for i, name in columns], -1)
-            found = functional.gelu(layer((embedded * there.unsqueeze(-1)).flatten(-2)))
-            features = features.index_put((at,), found.to(features))
+            slot, entries = clock.coming(some, moved)
+            found: Tensor = layer.bias
+            for i, table in enumerate(self._coming_tables()):
+                # Of no note, the last row, which is 0.
+                place = slot * (len(table) // clock.num_slots) + entries[..., i].long()
+                place = place.masked_fill(slot < 0, len(table) - 1)
+                found = found + functional.embedding(place, table).sum(-2)
+            features = features.index_put((at,), functional.gelu(found).to(features))
         kept: Tensor = self.dropout(features)
         return kept
+
+    def _coming_tables(self) -> list[Tensor]:
+        """What the class ids of each field of notes to come add: (slots classes + 1, C) each.
+
+        They are the products of the embeddings with the layer, which is the same for many notes.
+        """
+        layer, clock = cast(nn.Linear, self.coming), cast(AnticipatingClock, self.clock)
+        shape = clock.num_slots, len(clock.coming_fields), -1, layer.out_features
+        weights = layer.weight.t().reshape(shape)  # (slots, fields, E, C)
+        tables = []
+        for i, name in enumerate(clock.coming_fields):
+            embedded = cast(Tensor, self.embed[name].weight)
+            products = (embedded @ weights[:, i]).flatten(0, 1)
+            tables.append(functional.pad(products, (0, 0, 0, 1)))
+        return tables
 
     def _read_due(
         self, context: AnticipatedContext, step: Tensor, wait: Tensor
@@ -833,9 +852,8 @@ class NumpyNoteLSTM:
         self._num_gates: Final = {name: model._num_gates(name) for name in field_order}
         self._intervals: NumpyLinear | None = None
         self._coming: _NumpyComing | None = None
-        if model.coming is not None and self._anticipating is not None:
-            names = self._anticipating.coming_fields
-            self._coming = _NumpyComing(model.coming, {name: embed[name] for name in names})
+        if model.coming is not None:
+            self._coming = _NumpyComing(model.coming.bias, model._coming_tables())
         if model.intervals is not None:
             self._intervals = NumpyLinear(model.intervals.matrix().t())
         self._clock: Final[Any] = model.clock
@@ -1037,26 +1055,25 @@ class _NumpyComing:
     """The features of the first given notes to come, in numpy.
 
     Args:
-        layer: The layer.
-        embed: The embeddings of their fields.
+        bias: (C,) the bias of the layer.
+        tables: What the class ids of each field add.
     """
 
-    def __init__(self, layer: nn.Linear, embed: Mapping[str, nn.Module]) -> None:
-        self._layer: Final = NumpyLinear(layer.weight * _ROOT, layer.bias * _ROOT)
-        self._none: Final[Array] = _gelu((layer.bias * _ROOT).detach().numpy()) * _ROOT
-        self._embed: Final = [
-            _input_contribution(module, torch.eye(_size(module))) for module in embed.values()
-        ]
+    def __init__(self, bias: Tensor, tables: Sequence[Tensor]) -> None:
+        self._bias: Final[Array] = (bias * _ROOT).detach().numpy()
+        self._none: Final = _gelu(self._bias.copy()) * _ROOT
+        self._tables: Final[list[Array]] = [(of * _ROOT).detach().numpy() for of in tables]
 
     def __call__(self, clock: AnticipatingClock, due: Any, wait: NDArray[np.int32]) -> Array:
         """(B, C) from (B, K) notes to come and (B,) thousandths that pass first."""
         if not due.wait.any():
             return np.broadcast_to(self._none, (len(wait), len(self._none)))
-        entries, there = clock.coming_rows(due, wait)
-        flat = entries.reshape(-1, entries.shape[-1])
-        embedded = np.concatenate([of(flat[:, i]) for i, of in enumerate(self._embed)], axis=1)
-        embedded *= there.reshape(-1, 1)
-        features: Array = _gelu(self._layer(embedded.reshape(len(wait), -1))) * _ROOT
+        slot, entries = clock.coming_rows(due, wait)
+        found = np.broadcast_to(self._bias, (len(wait), len(self._bias)))
+        for i, table in enumerate(self._tables):
+            place = slot * (len(table) // clock.num_slots) + entries[..., i].astype(np.intp)
+            found = found + table[np.where(slot < 0, len(table) - 1, place)].sum(axis=1)
+        features: Array = _gelu(found) * _ROOT
         return features
 
 
