@@ -40,6 +40,7 @@ from notelstm.cli.music import Music, Pieces, open_music
 from notelstm.cli.runs import EpochLines, run_folder
 from notelstm.data import Corpus
 from notelstm.data.leaks import find_shared
+from notelstm.encoders.rows import label_map_of
 from notelstm.evaluation import evaluate, evaluate_samples
 from notelstm.evaluation.memorisation import SHORTEST as SHORTEST_COPY
 from notelstm.evaluation.memorisation import longest_shared
@@ -217,6 +218,8 @@ def without_leaks(corpus: Corpus, held_out: Sequence[Pieces]) -> list[Notes]:
 EARLIER = "earlier"
 TRAINED = "trained_notes"
 """The setting of the model that counts the notes that it was trained on, with repetitions."""
+TUNED = "tuned_notes"
+"""The setting that counts those of its fine-tuning by ``writing.py``, which are among them."""
 
 
 def first_runs(output: Path) -> list[Path]:
@@ -399,14 +402,18 @@ def card(bundle: Bundle, figures: dict[str, Any]) -> str:
     low, high = figures["intervals"]["total"]
     samples, continued = figures["samples"], figures["continued"]
     trained = bundle.settings[TRAINED]
+    label_map = label_map_of(bundle.encoder)
+    assert label_map is not None
+    composers = next(label.values for label in label_map.labels if label.name == "composer")
     usual_low, usual_high = samples["repetition"]["same_key"]["usual"]
     *_, before, last = [json.loads(line) for line in LOG.read_text(encoding="utf-8").splitlines()]
     lines = [
         "# Model card: `maestro.notelstm`",
         "",
         "A model of piano music. It predicts step, pitch, velocity and duration of each note in",
-        "turn, each given all earlier notes and the fields before it. `load()`,",
-        "`notelstm generate` and `notelstm evaluate` use it unless you name another model.",
+        "turn, and whether the piece ends with it, each given all earlier notes and the fields",
+        "before it. It also writes between notes that are given. `load()`, `notelstm generate`,",
+        "`notelstm write` and `notelstm evaluate` use it unless you name another model.",
         "",
         f"- **Model**: `{type(bundle.model).__name__}`, {size:,} parameters, half precision,",
         f"  {PRETRAINED.stat().st_size / 2**20:.1f} MiB.",
@@ -417,6 +424,9 @@ def card(bundle: Bundle, figures: dict[str, Any]) -> str:
         f"  epoch, the loss on 19 held-out pieces fell from {before['validation']:.3f} to "
         f"{last['validation']:.3f} nats per note,",
         f"  the training loss from {before['loss']:.2f} to {last['loss']:.2f}.",
+        f"- **Fine-tuning**: {bundle.settings[TUNED] / 1e6:.1f} million notes with parts of the "
+        "pieces given, with",
+        f"  the names of {len(composers)} composers, and with the ends of the pieces.",
         "- **License**: CC BY-NC-SA 4.0, like the data; see `LICENSE` beside the model.",
         "- **Intended use**: continuing and improvising piano music, teaching and research. Do not",
         "  present its output as the work of a person.",
@@ -475,6 +485,8 @@ def card(bundle: Bundle, figures: dict[str, Any]) -> str:
         "```console",
         "$ python docs/measured/pretrained.py MAESTRO_FOLDER --asap ASAP_FOLDER "
         "--train maestro.notelstm",
+        "$ python docs/measured/writing.py --maestro MAESTRO_FOLDER --asap ASAP_FOLDER "
+        "--train piano --output writing.notelstm",
         "$ python docs/measured/pretrained.py MAESTRO_FOLDER",
         "```",
     ]

@@ -32,6 +32,7 @@ from typing import Any, Final, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pretrained import TRAINED, TUNED, num_targets, save
 from torch import nn
 
 import notelstm
@@ -158,10 +159,12 @@ def train_piano(
         ],
         init_from=bundle,
     )
-    # The music is that of the pretrained model.
-    kept = {k: v for k, v in bundle.settings.items() if k in ("held_out", "trained_notes")}
-    tuned = replace(tuned, data=bundle.data, settings={**tuned.settings, **kept})
-    tuned.save(output, half_precision=True)
+    # The music, and what a recipe starts from, are those of the pretrained model.
+    settings = bundle.settings
+    kept = {name: settings[name] for name in ("held_out", "training", "batch_size")}
+    notes = num_targets(run_folder(output))
+    counts = {TRAINED: settings[TRAINED] + notes, TUNED: settings.get(TUNED, 0) + notes}
+    save(replace(tuned, data=bundle.data, settings={**tuned.settings, **kept, **counts}), output)
     size = output.stat().st_size
     print(f"{output}: {size:,} bytes{', too many' if size > SIZE else ''}", flush=True)
 
