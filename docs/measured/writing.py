@@ -588,7 +588,7 @@ ROWS: Final = {
     "given": "the model, given the others",
     "ahead": "the same model, which does not read first what follows",
     "left": "the same model, given nothing",
-    "pretrained": "the pretrained model",
+    "pretrained": "the model before fine-tuning",
     "4-gram": "4-gram",
     "bigram": "bigram",
     "copy of the note before": "copy of the note before",
@@ -605,7 +605,7 @@ def tables(results: Mapping[str, Any]) -> str:
         lines += ["", *gap_table(piano["gaps"])]
         free = piano["continuation"]
         lines += ["", f"Free continuation of {free['pieces']} pieces, nats per note:", ""]
-        lines += ["| pretrained model | fine-tuned | more |", "|---|---|---|"]
+        lines += ["| before fine-tuning | after it | more |", "|---|---|---|"]
         lines += [cost_row(free)]
     return "\n".join(lines).strip() + "\n"
 

@@ -498,6 +498,6 @@ def test_bundle_files_follow_the_umask(file: Path) -> None:
 
 def test_repr_of_a_bundle_is_one_line() -> None:
     assert repr(load()).startswith(
-        "Bundle(model=NoteLSTM, encoder=LogTimeEncoder, sampler=Ancestral"
+        "Bundle(model=NoteLSTM, encoder=AnticipatingEncoder, sampler=Ancestral"
     )
     assert len(repr(load())) < 200

@@ -172,7 +172,7 @@ def test_steering_before_the_take_begins(connect: Connect) -> None:
     client = connect()
     notes = [{"start": 1 + k, "end": 2 + k, "pitch": 60 + k, "velocity": 80} for k in range(8)]
     client.send("notes", notes=notes)
-    client.send("continue", at=9, seconds=5, seed=2)
+    client.send("continue", at=9, seconds=5, seed=3)
     client.receive("ready")
     client.send("steer", at=4, controls={"scale": "C major"})
     assert client.receive("cut")["from"] == 9

@@ -17,6 +17,7 @@ import notelstm
 from notelstm import Bundle, Notes
 from notelstm.bundle import DataCard
 from notelstm.data import TimeStretch, Transpose, VelocityShift
+from notelstm.data.transforms import DropLabels
 from notelstm.encoders import LogTimeEncoder
 from notelstm.errors import ConfigError, PluginError
 from notelstm.losses import CompositeLoss, Likelihood
@@ -124,7 +125,7 @@ def test_the_pretrained_model_has_its_recipe() -> None:
     assert (recipe.name, recipe.stateful, recipe.sequence_length) == ("expressive", True, 128)
     assert recipe.training.learning_rate == pytest.approx(0.0008 / 20)
     assert recipe.training.optimizer == "adamw"
-    assert recipe.transforms == (Transpose(low=-6, high=6), TimeStretch())
+    assert recipe.transforms == (Transpose(low=-6, high=6), TimeStretch(), DropLabels())
     bundle = notelstm.load()
     assert isinstance(bundle.model, NoteLSTM)
     built = recipe.build_model()
