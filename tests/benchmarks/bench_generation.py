@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from notelstm.bundle import Bundle, load
-from notelstm.encoders import LogTimeEncoder, StepDurationEncoder
+from notelstm.encoders import StepDurationEncoder
 from notelstm.generation import Session, stream
 from notelstm.models import NoteLSTM, ThreeHeadLSTM
 from notelstm.sampling import Weighted
@@ -60,7 +60,7 @@ BROKEN: Final = 0.75
 on the processor, whose caches and vectors serve the two loops differently, and is no bound."""
 ROUNDS: Final = 15
 PRETRAINED: Final = "a note of the pretrained model"
-WITHOUT: Final = "a note of the same weights without memory and exact cells"
+WITHOUT: Final = "a note of the same weights without the memory"
 
 
 class ArticleModel(nn.Module):
@@ -215,25 +215,27 @@ def measure() -> dict[str, dict[str, float]]:
 
 
 def without_memory(bundle: Bundle) -> Bundle:
-    """The same weights without the memory and without exact cells."""
-    model, encoder = cast(NoteLSTM, bundle.model), LogTimeEncoder()
-    smaller = NoteLSTM(**{**model.config, "fields": encoder.fields, "memory_window": 0})
-    weights = model.state_dict()
-    # The inputs and outputs of the memory are the last ones of their layers.
-    smaller.load_state_dict(
-        {
-            name: weights[name][tuple(map(slice, part.shape))]
-            for name, part in smaller.state_dict().items()
-        }
-    )
-    return replace(bundle, model=smaller.eval(), encoder=encoder)
+    """The same weights without the memory."""
+    model = cast(NoteLSTM, bundle.model)
+    smaller = NoteLSTM(**{**model.config, "memory_window": 0})
+    kept = {}
+    for name, part in smaller.state_dict().items():
+        weights = model.state_dict()[name]
+        if len(weights) > len(part):
+            # The gate of the memory, behind the outputs of a head.
+            at = model._outputs(name.split(".")[1])
+            weights = torch.cat([weights[:at], weights[at + 1 :]])
+        # Its inputs are the last ones of their layers.
+        kept[name] = weights[tuple(map(slice, part.shape))]
+    smaller.load_state_dict(kept)
+    return replace(bundle, model=smaller.eval())
 
 
 def latencies(notes: int = 2000) -> dict[str, dict[str, tuple[float, float]]]:
     """Median and 99th percentile of the time to a note of the pretrained model, ms.
 
-    Beside it stands the same model without memory and exact cells; the two take turns. Wall time,
-    and CPU time, which does not depend on other load.
+    Beside it stands the same model without the memory; the two take turns. Wall time, and CPU time,
+    which does not depend on other load.
     """
     torch.set_num_threads(1)
     bundle = load()

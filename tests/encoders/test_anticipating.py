@@ -318,6 +318,11 @@ def test_rows_after_a_time_begin_with_its_rests(seed: int) -> None:
     assert np.array_equal(back.pitch, piece.pitch)
 
 
+def test_an_encoder_is_not_wrapped_twice() -> None:
+    with pytest.raises(ConfigError, match="in its rows already"):
+        AnticipatingEncoder(inner=SHORT)
+
+
 def test_a_player_feeds_notes_one_by_one() -> None:
     """They sound in the session as they were played, over rests as well."""
     torch.manual_seed(0)
@@ -334,7 +339,7 @@ def test_a_player_feeds_notes_one_by_one() -> None:
         assert note.start == pytest.approx(known.start, abs=2 * SHORT.cell)
     session.next()
     session.undo(2)
-    assert session.trackers[0].num_notes in {len(played) - 1, len(played) - 2}
+    assert session.trackers[0].num_notes == 3
     with pytest.raises(EncodingError, match="begins before"):
         session.feed(Note(1.0, 2.0, 60))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any, cast
@@ -237,6 +239,65 @@ def test_the_numpy_step_agrees(memory: int) -> None:
             torch.testing.assert_close(
                 got.log_weights(), want.log_weights(), atol=2e-6, rtol=0, msg=f"{name}, {i}"
             )
+
+
+@torch.no_grad()
+def test_the_numpy_step_agrees_where_some_sequences_have_no_given_notes() -> None:
+    """With gates that are not 0, as they are at first; the first sequence has no given notes."""
+    order = ("step", "instrument", "pitch", "velocity", "duration")
+    model = model_of(PARTS, field_order=order)
+    for head in model.heads.values():
+        nn.init.normal_(cast(nn.Linear, cast(nn.Sequential, head)[-1]).weight)
+    rows = rows_of(PARTS, 40, 2)
+    names = [field.name for field in PARTS.fields]
+    rows[0, :, names.index("origin")] = rows[0, :, names.index("offset")] = 0
+    contexts, _ = model(rows, model.initial_state(2)[1])
+    step = model.numpy_step()
+    assert step is not None
+    both, alone = repeat(step.initial_state()[1], 2), step.initial_state()[1]
+    for i in range(39):
+        context, both = step.step(rows[:, i].numpy(), both)
+        single, alone = step.step(rows[:1, i].numpy(), alone)
+        known = {f.name: rows[:, i + 1, k] for k, f in enumerate(PARTS.fields)}
+        of_first = {name: entry[:1] for name, entry in known.items()}
+        for name in order:
+            want: Any = model.predict(name, tree.index(contexts, (slice(None), i)), known)
+            logits = want.log_weights()
+            got: Any = step.predict(name, context, known)
+            torch.testing.assert_close(got.log_weights(), logits, atol=2e-5, rtol=0)
+            first: Any = step.predict(name, single, of_first)
+            torch.testing.assert_close(first.log_weights(), logits[:1], atol=2e-5, rtol=0)
+
+
+def test_what_was_read_does_not_keep_the_graph_alive() -> None:
+    model = model_of(ENCODER, field_order=ORDERS["step first"]).train()
+    rows = rows_of(ENCODER, 40, 3)
+    known = {f.name: rows[..., k] for k, f in enumerate(ENCODER.fields)}
+    for step in (0.0, 32.0):  # before the given notes, and after some
+        context = model(rows, model.initial_state(2)[1])[0]
+        kept = weakref.ref(context.hidden)
+        model.predict("pitch", context, {**known, "step": torch.full_like(known["step"], step)})
+        del context
+        gc.collect()
+        assert kept() is None
+
+
+@torch.no_grad()
+def test_a_memory_is_added_to_a_model_of_given_notes() -> None:
+    """Gates of given notes stand behind that of the votes, and keep their meaning."""
+    order = ("step", "instrument", "pitch", "velocity", "duration")
+    small, large = (model_of(PARTS, field_order=order, memory_window=m) for m in (0, 16))
+    for head in small.heads.values():
+        nn.init.normal_(cast(nn.Linear, cast(nn.Sequential, head)[-1]).weight)
+    large.grow_from(small)
+    for name in order:
+        one, other = (cast(nn.Linear, cast(Any, m.heads[name])[-1]) for m in (small, large))
+        gates, votes = small._num_gates(name), len(other.bias) - len(one.bias)
+        assert votes == 1
+        ends = len(one.bias) - gates
+        kept = [*range(ends), *range(ends + votes, len(other.bias))]
+        assert torch.equal(other.weight[kept], one.weight)
+        assert float(other.bias[ends]) == pytest.approx(0.1)
 
 
 @torch.no_grad()

@@ -178,9 +178,10 @@ def test_the_numpy_step_agrees(fields: tuple[Field, ...], memory: int) -> None:
     for i in range(39):
         context, state = step.step(rows[:, i].numpy(), state)
         known = {f.name: rows[:, i + 1, k] for k, f in enumerate(fields)}
-        want = model.predict("pitch", tree.index(contexts, (slice(None), i)), known)
-        got = step.predict("pitch", context, known)
-        torch.testing.assert_close(got.log_weights(), want.log_weights(), atol=1e-4, rtol=0)
+        for name in ORDER:
+            want = model.predict(name, tree.index(contexts, (slice(None), i)), known)
+            got = step.predict(name, context, known)
+            torch.testing.assert_close(got.log_weights(), want.log_weights(), atol=1e-4, rtol=0)
 
 
 @torch.no_grad()
@@ -222,6 +223,12 @@ def test_a_plain_model_grows() -> None:
         for m, c in zip((small, large), contexts, strict=True)
     )
     torch.testing.assert_close(one, other, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_a_model_without_voice_leading_does_not_grow() -> None:
+    with pytest.raises(RuntimeError, match="voice_leading False instead of True"):
+        model_of(GIVEN.fields).grow_from(model_of(INNER.fields, voice_leading=False))
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,12 @@ class AnticipatingEncoder:
     def __post_init__(self) -> None:
         """Check that the inner encoder can be wrapped."""
         where = type(self.inner).__name__
+        if any(field.role == "origin" for field in self.inner.fields):
+            raise ConfigError(
+                "the encoder has given notes in its rows already",
+                where=where,
+                hint="use it as it is, or wrap its inner encoder",
+            )
         if not isinstance(self.inner, _Inner) or self.inner.snapped(Notes.empty()) is None:
             raise ConfigError(
                 "an encoder that does not round notes to whole cells cannot be wrapped",

@@ -833,17 +833,19 @@ class AnticipatingClock(nn.Module):
             found[:, 3, :count] = self._near[first]
             return found[..., :count]
         borders = self._borders(field).numpy()
-        classes = np.searchsorted(borders, coming, side="right")
-        classes[coming >= LONGEST] = count
-        ends = np.searchsorted(borders, left, side="right")
-        ends[left == 0] = count
-        first = classes.min(axis=1, keepdims=True)
-        candidates = np.arange(count + 1)
-        np.put_along_axis(found[:, 1], classes, 1.0, axis=1)
-        found[:, 0] = candidates == first
-        found[:, 1] -= found[:, 0]
-        found[:, 2] = candidates > first
-        np.put_along_axis(found[:, 3], ends, 1.0, axis=1)
+        # Few tones sound, and few are to come.
+        first = np.full(len(left), count)
+        at = np.nonzero(coming < LONGEST)
+        if len(at[0]):
+            classes = np.searchsorted(borders, coming[at], side="right")
+            np.minimum.at(first, at[0], classes)
+            found[at[0], 1, classes] = 1.0
+            candidates, first = np.arange(count + 1), first[:, None]
+            found[:, 0] = candidates == first
+            found[:, 1] -= found[:, 0]
+            found[:, 2] = candidates > first
+        at = np.nonzero(left)
+        found[at[0], 3, np.searchsorted(borders, left[at], side="right")] = 1.0
         return found[..., :count]
 
 

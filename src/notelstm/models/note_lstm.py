@@ -46,7 +46,6 @@ from notelstm.models.memory import Memory, NumpyMemory, WithMemory
 from notelstm.models.sounding import (
     AROUND,
     FEATURES,
-    LONGEST,
     SAME,
     Anticipated,
     NoteContext,
@@ -249,7 +248,7 @@ class NoteLSTM(nn.Module):
         key = _feature_key(self.clock, self.field_order, self.clock.pitch)
         groups = self.clock.num_groups(known=key.endswith(SAME))
         self.intervals = IntervalLayer(groups, self.clock.pitches)
-        coming, inputs = COMING * embedding_dim, len(self.clock.coming_fields) * embedding_dim
+        coming, inputs = _COMING * embedding_dim, len(self.clock.coming_fields) * embedding_dim
         self.coming = nn.Linear(self.clock.num_slots * inputs, coming)
         return size, size + self._num_ahead() + coming
 
@@ -488,9 +487,11 @@ class NoteLSTM(nn.Module):
         if found is None:
             wait = cast(AnticipatingClock, self.clock).wait(step)
             coming = self._features_of_coming(context.due, wait)
-            found = *self._read_due(context, step, wait), coming
+            found = self._read_due(context, step, wait), coming
             self._due_before.put(context.hidden, step, found)
-        return found
+        read, coming = found
+        hidden, since = (context.hidden, step) if read is None else read
+        return hidden, since, coming
 
     def _features_of_coming(self, due: Due, wait: Tensor | None) -> Tensor:
         """(..., C) features of the given notes to come after (...) thousandths, None for 0."""
@@ -528,7 +529,7 @@ class NoteLSTM(nn.Module):
 
     def _read_due(
         self, context: AnticipatedContext, step: Tensor, wait: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor] | None:
         """Read the given notes that begin at the next note or before it, as :meth:`forward` does.
 
         So all heads after the step know what has been read, whether a note before theirs is given
@@ -540,14 +541,15 @@ class NoteLSTM(nn.Module):
             wait: (...) its thousandths.
 
         Returns:
-            (..., H) the output of the LSTM after them, and (...) the step since the last of them.
+            (..., H) the output of the LSTM after them, and (...) the step since the last of them;
+            None if there are none.
         """
         clock = cast(AnticipatingClock, self.clock)
         begins = (context.due.wait > 0) & (context.due.wait <= wait.unsqueeze(-1))  # (..., K)
         if clock.rest is not None:
             begins &= (step != clock.rest).unsqueeze(-1)
         if not bool(begins.any()):
-            return context.hidden, step
+            return None
         at = begins.any(-1)
         some = index(context, at)  # (N, ...)
         begins, wait = begins[at], wait[at]
@@ -595,6 +597,8 @@ class NoteLSTM(nn.Module):
     def grow_from(self, model: NoteModel) -> None:
         """Copy the weights of a model of fewer fields, or without a memory.
 
+        Its other settings are the same, except for the dropout.
+
         Weights of fields that the other model lacks keep their initial values, and so do those of a
         memory, the gates of whose votes are 0.1. The inputs that they add to other layers, and the
         features of given notes, have no influence at first. So the predictions of the
@@ -612,23 +616,20 @@ class NoteLSTM(nn.Module):
             self.load_state_dict(given)
             return
         self._check_grows_from(model)
-        blocks, smaller = self._input_blocks(), model._input_blocks()
+        inputs, smaller_inputs = self._input_blocks(), model._input_blocks()
+        outputs, smaller_outputs = self._output_blocks(), model._output_blocks()
         with torch.no_grad():
             for name, weights in self.state_dict().items():
                 if name not in given:
                     continue
-                if name not in blocks:
-                    # The outputs of the memory, and those of given notes to come, are the last ones
-                    # of their layers.
-                    weights[tuple(map(slice, given[name].shape))] = given[name]
-                    continue
-                weights.zero_()
-                at = dict(zip(smaller[name], _slices(smaller[name].values()), strict=True))
-                for block, columns in zip(
-                    blocks[name], _slices(blocks[name].values()), strict=True
-                ):
-                    if block in at:
-                        weights[: len(given[name]), columns] = given[name][:, at[block]]
+                if name in inputs:
+                    weights.zero_()
+                rows = _shared(outputs.get(name), smaller_outputs.get(name))
+                columns = _shared(inputs.get(name), smaller_inputs.get(name))
+                for own_rows, other_rows in rows:
+                    for own, other in columns if weights.dim() > 1 else [(..., ...)]:
+                        at, of = ((own_rows, own), (other_rows, other))
+                        weights[at] = given[name][of]
 
     def _check_grows_from(self, model: NoteLSTM) -> None:
         """Raise a RuntimeError unless the layers of a smaller model have the same sizes."""
@@ -667,9 +668,34 @@ class NoteLSTM(nn.Module):
             blocks[f"heads.{name}.{first}"] = {**inputs, **sounding, **ahead, **votes}
         return blocks
 
+    def _output_blocks(self) -> dict[str, dict[str, int]]:
+        """By the name of the weights of the last layer of a head: the name and size of each."""
+        blocks = {}
+        for name, head in self.heads.items():
+            sizes = {"classes": self._outputs(name) + self._num_voices(name)}
+            if self.memory is not None and self.memory.has_votes(name):
+                sizes["votes"] = 1
+            if self._num_gates(name):
+                sizes["given"] = self._num_gates(name)
+            last = "" if isinstance(head, nn.Linear) else "2."
+            for kind in ("weight", "bias"):
+                blocks[f"heads.{name}.{last}{kind}"] = sizes
+        return blocks
+
     def numpy_step(self) -> NumpyNoteLSTM | None:
         """The numpy step, if the parameters are float32 tensors on the CPU."""
         return NumpyNoteLSTM(self) if is_float32_on_cpu(self) else None
+
+
+def _shared(
+    own: Mapping[str, int] | None, other: Mapping[str, int] | None
+) -> list[tuple[slice, slice]]:
+    """The places of the blocks that two layers share, in each of them; all, if there are none."""
+    if own is None or other is None:
+        return [(slice(None), slice(None))]
+    at = dict(zip(other, _slices(other.values()), strict=True))
+    places = zip(own, _slices(own.values()), strict=True)
+    return [(place, at[name]) for name, place in places if name in at]
 
 
 def _slices(sizes: Iterable[int]) -> Iterator[slice]:
@@ -695,19 +721,22 @@ def _head_with_memory(
 
 
 class _LatestPair:
-    """The result for the latest pair of tensors, while they are in use; copies are empty."""
+    """The result for the latest pair of tensors, while they are in use; copies are empty.
+
+    A result must not refer to the tensors, or they would stay in use.
+    """
 
     def __init__(self) -> None:
         self._of: tuple[Any, ...] = ()
 
-    def get(self, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
-        """The result for these tensors, if they are the latest."""
+    def get(self, a: Tensor, b: Tensor) -> Any:
+        """The result for these tensors, if they are the latest; None otherwise."""
         of = self._of
         if of and of[0]() is a and of[1]() is b and of[2] == torch.is_grad_enabled():
-            return cast(tuple[Tensor, Tensor, Tensor], of[3])
+            return of[3]
         return None
 
-    def put(self, a: Tensor, b: Tensor, result: tuple[Tensor, Tensor, Tensor]) -> None:
+    def put(self, a: Tensor, b: Tensor, result: object) -> None:
         """Keep a result."""
 
         def forget(reference: object) -> None:
@@ -795,7 +824,7 @@ def _head(inputs: int, width: int, outputs: int, gates: int) -> nn.Module:
     return head
 
 
-COMING: Final = 3
+_COMING: Final = 3
 """The number of features of given notes to come, by the size of an embedding."""
 _INITIAL_GATE: Final = 0.1
 _INITIAL_END: Final = -7.0
@@ -1032,8 +1061,8 @@ class NumpyNoteLSTM:
 
     def _from_given(
         self, field: str, sounding: Any, known: Mapping[str, NDArray[Any]], gates: Array
-    ) -> Array | None:
-        """(B, C) what is added to the logits of a field; None for nothing."""
+    ) -> Array:
+        """(B, C) what is added to the logits of a field."""
         clock, notes = cast(AnticipatingClock, self._anticipating), self._sounding
         if not clock.is_aligned(field):
             groups = cast(NumpySounding, notes).groups_for(field, sounding, known)
@@ -1045,8 +1074,6 @@ class NumpyNoteLSTM:
             )
         if clock.step in self._heads[field].earlier:
             sounding = later(sounding, clock.moved(known[clock.step]))
-        if field != clock.instrument and not (sounding[2] < LONGEST).any():
-            return None
         found: Array = (gates[:, None] @ clock.aligned_rows(field, sounding))[:, 0]
         return found
 

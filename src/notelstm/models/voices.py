@@ -55,7 +55,8 @@ def voices_of(sounding: Sounding | Anticipated, instruments: int) -> Voices:
 
 def voices_of_rows(sounding: Any, instruments: int) -> Any:
     """The same in numpy, of (B, I P) sounding notes."""
-    left, since = (times.reshape(len(times), instruments, -1) for times in sounding[:2])
+    shape = len(sounding[0]), instruments, sounding[0].shape[1] // instruments
+    left, since = (times.reshape(shape) for times in sounding[:2])
     now, earlier = since.argmin(axis=2), np.where(since == 0, LONGEST, since)
     before = earlier.argmin(axis=2)
     at = *np.ogrid[: len(now), : now.shape[1]], now
@@ -101,7 +102,7 @@ class VoiceLayer(nn.Module):
             gates: (..., 2 I R).
         """
         notes = torch.cat(voices, dim=-1)  # (..., 2 I)
-        gates = gates.reshape(*gates.shape[:-1], -1, RANK)
+        gates = gates.reshape(*gates.shape[:-1], 2 * self.instruments, RANK)
         weights = torch.einsum("...nr,nri->...ni", gates, self.patterns.to(gates))
         weights = weights * (notes >= 0).unsqueeze(-1)
         # Pitches are shifted by the reach, so that no interval leads outside.
@@ -140,7 +141,7 @@ class NumpyVoices:
         logits = np.zeros((len(now), self._pitches + 2 * _REACH), dtype=np.float32)
         sequence = np.arange(len(now))
         notes = np.concatenate([now, before], axis=1)
-        by_note = gates.reshape(len(now), -1, RANK)
+        by_note = gates.reshape(len(now), 2 * self.instruments, RANK)
         for k, patterns in enumerate(self._patterns):
             at = np.maximum(notes[:, k], 0)[:, None] + np.arange(AROUND)
             logits[sequence[:, None], at] += (by_note[:, k] @ patterns) * (notes[:, k, None] >= 0)
