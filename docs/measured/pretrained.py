@@ -298,11 +298,12 @@ def continuations(bundle: Bundle, real: Pieces, sampler: Sampler) -> list[Notes]
     ]
 
 
-def earlier_passages(model: Path, folder: Path) -> dict[str, list[int]]:
+def earlier_passages(model: Path, folder: Path) -> dict[str, Any]:
     """The longest passages that as many samples of an earlier model share with training pieces.
 
     Returns:
-        The numbers of notes, the longest first, of the samples that share one.
+        The numbers of notes, the longest first, of the samples that share one; and the window of
+        the model's memory.
     """
     bundle = load(model)
     music = pieces_of(load(), folder)
@@ -311,7 +312,7 @@ def earlier_passages(model: Path, folder: Path) -> dict[str, list[int]]:
         "samples": generate_batch(bundle, NOTES, batch_size=SAMPLES),
         "continued": continuations(bundle, real, bundle.sampler),
     }
-    found = {}
+    found: dict[str, Any] = {"memory": cast(NoteLSTM, bundle.model).config["memory_window"]}
     for name, samples in drawn.items():
         passages = longest_shared(samples, zip(known.names, known, strict=True))
         found[name] = sorted((made.notes for made in passages if made is not None), reverse=True)
@@ -378,19 +379,21 @@ def earlier_lines(figures: dict[str, Any]) -> list[str]:
     """A table of the longest passages beside those of the model before, if they are known."""
     if EARLIER not in figures:
         return []
+    kinds = ("samples", "continued")
     rows = {
-        "this model": {k: figures[k]["memorisation"]["shared"] for k in figures[EARLIER]},
-        "the one before": figures[EARLIER],
+        "this model": {kind: figures[kind]["memorisation"]["shared"] for kind in kinds},
+        "the earlier one": figures[EARLIER],
     }
     lines = [
-        "The longest passages of as many samples of this model and of the one before it, which had",
-        f"no memory: of samples that share {SHORTEST_COPY} notes or more, the longest first.",
+        "The longest passages of as many samples of this model and of an earlier one with"
+        + ("" if figures[EARLIER]["memory"] else "out"),
+        f"a memory: of samples that share {SHORTEST_COPY} notes or more, the longest first.",
         "",
         "| | unconditional | continuations |",
         "|---|---|---|",
     ]
     for name, found in rows.items():
-        cells = (", ".join(map(str, found[kind])) or "none" for kind in ("samples", "continued"))
+        cells = (", ".join(map(str, found[kind])) or "none" for kind in kinds)
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return [*lines, ""]
 
@@ -421,12 +424,13 @@ def card(bundle: Bundle, figures: dict[str, Any]) -> str:
         f"  {data.notes:,} notes, {trained / data.notes:.1f} times, transposed by up to six "
         "semitones.",
         "- **Stopping criterion**: the validation loss had nearly stopped falling. In the last",
-        f"  epoch, the loss on 19 held-out pieces fell from {before['validation']:.3f} to "
-        f"{last['validation']:.3f} nats per note,",
+        "  epoch before the fine-tuning, the loss on 19 held-out pieces fell from",
+        f"  {before['validation']:.3f} to {last['validation']:.3f} nats per note,",
         f"  the training loss from {before['loss']:.2f} to {last['loss']:.2f}.",
         f"- **Fine-tuning**: {bundle.settings[TUNED] / 1e6:.1f} million notes with parts of the "
         "pieces given, with",
-        f"  the names of {len(composers)} composers, and with the ends of the pieces.",
+        f"  the names of {len(composers)} composers, which `notelstm inspect` lists, and with the "
+        "ends of the pieces.",
         "- **License**: CC BY-NC-SA 4.0, like the data; see `LICENSE` beside the model.",
         "- **Intended use**: continuing and improvising piano music, teaching and research. Do not",
         "  present its output as the work of a person.",
@@ -486,7 +490,12 @@ def card(bundle: Bundle, figures: dict[str, Any]) -> str:
         "$ python docs/measured/pretrained.py MAESTRO_FOLDER --asap ASAP_FOLDER "
         "--train maestro.notelstm",
         "$ python docs/measured/writing.py --maestro MAESTRO_FOLDER --asap ASAP_FOLDER "
-        "--train piano --output writing.notelstm",
+        "--train piano --start maestro.notelstm --output writing.notelstm",
+        "```",
+        "",
+        "With the result in the place of the model, this measures it and writes the card:",
+        "",
+        "```console",
         "$ python docs/measured/pretrained.py MAESTRO_FOLDER",
         "```",
     ]

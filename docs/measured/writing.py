@@ -2,14 +2,15 @@
 
     python docs/measured/writing.py --train chorales --output CHORALES [--minutes N]
     python docs/measured/writing.py --train chorales-plain --output PLAIN [--minutes N]
-    python docs/measured/writing.py --train piano --output PIANO --maestro FOLDER --asap FOLDER \\
-        [--minutes N]
+    python docs/measured/writing.py --train piano --output PIANO --start BEFORE \\
+        --maestro FOLDER --asap FOLDER [--minutes N]
 
-train the model of four-part chorales, the same without given notes, and that of the piano, which
-starts from the pretrained model. An interrupted run continues with the same command. Then
+train the model of four-part chorales, the same without given notes, and the pretrained one, which
+starts from a model of the piano that knows no given notes, or has been fine-tuned before. An
+interrupted run continues with the same command. Then
 
     python docs/measured/writing.py --chorales CHORALES --plain PLAIN
-    python docs/measured/writing.py --piano PIANO --maestro FOLDER
+    python docs/measured/writing.py --piano PIANO --before BEFORE --maestro FOLDER
 
 measure nats per note on held-out pieces: of the other voices given the soprano, and of the notes in
 gaps given what follows them, with the nats of no further note in the gap. Each is beside the same
@@ -118,16 +119,17 @@ def train_piano(
     asap: Path,
     minutes: float | None,
     limit: int | None,
-    start: Path | None,
+    start: Path,
 ) -> None:
     """Fine-tune the pretrained model, so that it reads given notes and composers, and ends."""
-    bundle = load() if start is None else load(start)
+    bundle = load(start)
     encoder = bundle.encoder
-    if not isinstance(encoder, AnticipatingEncoder):
+    again = isinstance(encoder, AnticipatingEncoder)
+    if not again:
         encoder = AnticipatingEncoder(inner=replace(cast(LogTimeEncoder, encoder), ends=True))
     recipe = bundle.recipe(
         epochs=1,
-        lr_divisor=2.0 if start is None else 1.5,
+        lr_divisor=4.0 if again else 2.0,
         encoder=encoder,
         conditions=("composer",),
         given=PIANO_MIXTURE,
@@ -137,7 +139,7 @@ def train_piano(
         epochs=1 if minutes is None else None,
         warmup_steps=50,
         precision="auto",
-        seed=2 if start is None else 3,
+        seed=3 if again else 2,
     )
     recipe = replace(recipe, training=training, batch_size=16, min_steps_per_epoch=0)
     music = open_music(str(maestro), recipe.read_policy)
@@ -554,9 +556,9 @@ def measure_chorales(path: Path, plain: Path | None) -> dict[str, Any]:
     return found
 
 
-def measure_piano(path: Path, maestro: Path, number: int) -> dict[str, Any]:
-    """The figures of the piano model."""
-    bundle, before = load(path), load()
+def measure_piano(path: Path, start: Path, maestro: Path, number: int) -> dict[str, Any]:
+    """The figures of the piano model, beside the one before its fine-tuning."""
+    bundle, before = load(path), load(start)
     music = open_music(str(maestro), bundle.read_policy)
     pieces, training = list(music.side("validation")), list(music.side("train"))
     some = pieces[:: max(1, len(pieces) // 20)]
@@ -681,6 +683,7 @@ def main() -> None:
     parser.add_argument("--chorales", type=Path, help="the model of chorales to measure")
     parser.add_argument("--plain", type=Path, help="the one that was trained without given notes")
     parser.add_argument("--piano", type=Path, help="the piano model to measure")
+    parser.add_argument("--before", type=Path, help="the one before its fine-tuning")
     parser.add_argument("--gaps", type=int, default=NUM_GAPS, help="the number of piano gaps")
     parser.add_argument("--table", action="store_true", help="only rewrite the tables")
     given = parser.parse_args()
@@ -691,8 +694,8 @@ def main() -> None:
         if given.train != "piano":
             train_chorales(given.output, given.minutes, plain=given.train == "chorales-plain")
             return
-        if given.maestro is None or given.asap is None:
-            parser.error("--maestro and --asap are missing")
+        if given.maestro is None or given.asap is None or given.start is None:
+            parser.error("--maestro, --asap or --start is missing")
         train_piano(
             given.output, given.maestro, given.asap, given.minutes, given.limit, given.start
         )
@@ -701,9 +704,9 @@ def main() -> None:
     if given.chorales is not None:
         results["chorales"] = measure_chorales(given.chorales, given.plain)
     if given.piano is not None:
-        if given.maestro is None:
-            parser.error("--maestro is missing")
-        results["piano"] = measure_piano(given.piano, given.maestro, given.gaps)
+        if given.maestro is None or given.before is None:
+            parser.error("--maestro or --before is missing")
+        results["piano"] = measure_piano(given.piano, given.before, given.maestro, given.gaps)
     with atomic_write(RESULTS) as beside:
         beside.write_text(json.dumps(results, indent=1) + "\n")
     with atomic_write(TABLE) as beside:
