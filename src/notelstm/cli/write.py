@@ -56,7 +56,8 @@ def write(  # noqa: PLR0913 - each is an option of the command
     With --gap a gap is filled, with --vary a span is written anew, and with neither of them parts
     are written that the file does not have: a bass, or the lower voices of a chorale. The notes of
     the file that are kept are given to the model, also those that follow, and none of them changes.
-    The model must have been trained for this, as those of the recipe `chorales` are.
+    The model must have been trained for this, as the pretrained one and those of the recipe
+    `chorales` are.
 
     Args:
         what: A model file that `notelstm train` wrote (default: the pretrained model), and a MIDI

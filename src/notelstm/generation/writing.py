@@ -739,7 +739,7 @@ def _anticipating(bundle: Bundle) -> AnticipatesNotes:
         raise ConfigError(
             "the model cannot be given notes that are still to come",
             where=type(bundle.encoder).__name__,
-            hint="use a model with an AnticipatingEncoder, such as one of the recipe chorales",
+            hint="use a model with an AnticipatingEncoder, such as the pretrained one",
         )
     return bundle.encoder
 
