@@ -204,11 +204,11 @@ def test_a_long_turn_is_read_anew_from_a_later_note(bundle: Bundle, fed: list[in
     fed.clear()
     read = [player.listen(0.5) and player.read() for _ in range(30)]
     sounded = len([n for n in player.performance._piece() if n.start < player.performance._clock])
-    assert sounded > STRIDE + 192
+    assert sounded > STRIDE + 160
     assert player.performance._memory.first == STRIDE
     # Once from the later note on, then what has sounded since, some notes at a time.
     assert sum(map(bool, read)) > 1
-    assert 192 <= sum(fed) <= sounded - STRIDE + 50
+    assert 160 <= sum(fed) <= sounded - STRIDE + 50
     fed.clear()
     player.play([60])
     player("continue", at=player.at, seconds=None, seed=2)

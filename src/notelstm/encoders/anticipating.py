@@ -573,6 +573,17 @@ class AnticipatingTracker(Tracker):
         """Add the next row, (F,), of a given note, a written one, or a rest."""
         row = np.array(row, dtype=np.float32)
         self._encoder.check_rows(row[None])
+        self._add(row)
+
+    def extend(self, rows: Rows) -> None:
+        """Add the next rows, (N, F), all of which are checked first."""
+        rows = np.array(rows, dtype=np.float32)
+        self._encoder.check_rows(rows)
+        for row in rows:
+            self._add(row)
+
+    def _add(self, row: Row) -> None:
+        """Add a row that has been checked."""
         self._previous = row
         if row[-2] == 1:
             onset = self._cells + round(float(row[-1]) / self._encoder.cell)

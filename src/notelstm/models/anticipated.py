@@ -586,6 +586,14 @@ class AnticipatingClock(nn.Module):
         tone = self._tones(rows)
         left = np.maximum(before.now.left - moved, 0)
         since = np.minimum(before.now.since + moved, LONGEST)
+        if not given.any() and not before.wait.any():
+            # The usual case, in which nothing is to come.
+            begins = slice(None) if self.rest is None else ~self._rests(rows)
+            at = np.arange(len(rows))[begins], tone[begins]
+            left[at] = np.maximum(left[at], length[begins])
+            since[at] = 0
+            now = Anticipated(left, since, before.now.coming, before.now.length)
+            return now, AnticipatedState(now, before.wait, before.rows)
         wait = before.wait - moved
         sequence, slot = np.nonzero((before.wait > 0) & (wait <= 0))
         if len(sequence):

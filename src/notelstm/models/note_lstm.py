@@ -864,7 +864,8 @@ class NumpyNoteLSTM:
             part = slice(at, at + layer.out_features)
             self._heads[name] = _Head(heads[name], layer.weight[:, hidden_size:], earlier, part)
             at += layer.out_features
-        self._last: tuple[Any, Array] = (None, np.zeros(0, dtype=np.float32))
+        none = np.zeros(0, dtype=np.float32)
+        self._last: tuple[Any, Array, Array] = (None, none, none)
         self._last_ahead: tuple[Any, bytes, Any] = (None, b"", None)
         self._columns: Final = model.fields
         self._fields: Final = by_name(model.fields)
@@ -986,16 +987,18 @@ class NumpyNoteLSTM:
         if self._memory is not None:
             votes = self._memory.votes(field, context.memory, known)
             context = context.model
-        here, sums = self._last
+        here, sums, ahead = self._last
         if here is not context:
             sums = self._all(context.hidden)
-            self._last = (context, sums)
+            if self._anticipating is not None:
+                ahead = self._anticipating.ahead_rows(context.sounding)
+            self._last = (context, sums, ahead)
         entries = known
         features = [] if votes is None else [votes.features]
         if self._anticipating is not None:
             step = known.get(self._anticipating.step)
             read, coming = self._ahead_of(context, step)
-            features[:0] = self._anticipating.ahead_rows(context.sounding), coming
+            features[:0] = ahead, coming
             if read is not None:
                 sums, since = read
                 entries = {**known, self._anticipating.step: since}

@@ -31,7 +31,7 @@ from notelstm.sampling.masking import allow_only, constrain_interval
 
 __all__ = ["STRIDE", "Continuation", "Engine", "Memory", "Played", "first_read", "notes_of"]
 
-_CONTEXT: Final = 192
+_CONTEXT: Final = 160
 """The notes at the end of a piece that a model reads at least; they take it 30 ms."""
 STRIDE: Final = 512
 """The first note that is read moves in steps of so many notes, between which only new ones are."""
