@@ -514,9 +514,9 @@ class AnticipatingClock(nn.Module):
             wait: (...) thousandths.
 
         Returns:
-            (..., K) the slot of each note, of the :attr:`num_slots`; -1 for none, and for notes
+            (..., K) the slot of each note, of the ``num_slots``; -1 for none, and for notes
             that begin until then or have too many of their instrument before them. And (..., K, C)
-            the entries of its :attr:`coming_fields`, with the step since the note before of its
+            the entries of its ``coming_fields``, with the step since the note before of its
             instrument; for the first of them, since the end of that time.
         """
         left = due.wait - wait.unsqueeze(-1)
