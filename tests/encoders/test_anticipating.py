@@ -318,6 +318,18 @@ def test_rows_after_a_time_begin_with_its_rests(seed: int) -> None:
     assert np.array_equal(back.pitch, piece.pitch)
 
 
+def test_a_tracker_adds_all_rows_or_none() -> None:
+    rows = SHORT.encode(PIECE)
+    tracker = SHORT.tracker()
+    tracker.extend(rows)
+    count, time = tracker.num_notes, tracker.time
+    broken = np.concatenate([rows[:1], rows[:1]])
+    broken[1, -1] = 0.5  # a written row with an offset
+    with pytest.raises(EncodingError, match="row 1"):
+        tracker.extend(broken)
+    assert (tracker.num_notes, tracker.time) == (count, time)
+
+
 def test_an_encoder_is_not_wrapped_twice() -> None:
     with pytest.raises(ConfigError, match="in its rows already"):
         AnticipatingEncoder(inner=SHORT)
