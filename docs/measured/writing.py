@@ -33,17 +33,16 @@ from typing import Any, Final, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pretrained import TRAINED, TUNED, num_targets, save
+from pretrained import TRAINED, TUNED, num_targets, save, without_leaks
 from torch import nn
 
 import notelstm
 from notelstm import tree
 from notelstm.batch import columns
 from notelstm.bundle import Bundle, DataCard, load
-from notelstm.cli.music import Pieces, open_music
+from notelstm.cli.music import open_music
 from notelstm.cli.runs import EpochLines, run_folder
 from notelstm.data import Corpus, GivenMixture
-from notelstm.data.leaks import find_shared
 from notelstm.encoders import AnticipatingEncoder, LogTimeEncoder
 from notelstm.encoders.rows import part_map_of
 from notelstm.evaluation import fit_ngrams, fit_unigram, nats_per_note
@@ -180,16 +179,6 @@ def with_composers(pieces: Sequence[Notes], named: Sequence[Notes]) -> list[Note
         replace(piece, labels={} if composer is None else {"composer": composer})
         for piece, composer in zip(pieces, composers, strict=True)
     ]
-
-
-def without_leaks(corpus: Corpus, held_out: Sequence[Pieces], limit: int | None) -> list[Notes]:
-    """The pieces that share no music with those held out."""
-    named = [
-        (name, piece) for side in held_out for name, piece in zip(side.names, side, strict=True)
-    ]
-    some = list(corpus.pieces())[:limit]
-    shared = {leak.left for leak in find_shared(some, named)}
-    return [piece for name, piece in some if name not in shared]
 
 
 # Scoring of single notes.

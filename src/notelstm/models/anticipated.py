@@ -578,7 +578,7 @@ class AnticipatingClock(nn.Module):
             rows: (B, F).
             before: The state before them, in numpy.
         """
-        given = rows[:, self.origin] == 1
+        given, waits = rows[:, self.origin] == 1, bool(before.wait.any())
         duration = rows[:, self.clock.columns[2]]
         durations = self._durations
         moved = self._moved(rows)[:, None]
@@ -586,36 +586,30 @@ class AnticipatingClock(nn.Module):
         tone = self._tones(rows)
         left = np.maximum(before.now.left - moved, 0)
         since = np.minimum(before.now.since + moved, LONGEST)
-        if not given.any() and not before.wait.any():
-            # The usual case, in which nothing is to come.
-            begins = slice(None) if self.rest is None else ~self._rests(rows)
-            at = np.arange(len(rows))[begins], tone[begins]
-            left[at] = np.maximum(left[at], length[begins])
-            since[at] = 0
-            now = Anticipated(left, since, before.now.coming, before.now.length)
-            return now, AnticipatedState(now, before.wait, before.rows)
-        wait = before.wait - moved
-        sequence, slot = np.nonzero((before.wait > 0) & (wait <= 0))
-        if len(sequence):
+        wait, kept = before.wait, before.rows
+        if waits:
+            wait = before.wait - moved
+            sequence, slot = np.nonzero((before.wait > 0) & (wait <= 0))
             late, begun = wait[sequence, slot], before.rows[sequence, slot]
             at = sequence, self._tones(begun)
             lasts = times_of_rows(durations, begun[:, self.clock.columns[2]], self.per_unit)
             np.maximum.at(left, at, lasts + late)
             np.minimum.at(since, at, np.minimum(-late, LONGEST))
-        wait, kept = np.maximum(wait, 0), before.rows
-        offset = times_of_rows(durations[:0], rows[:, self.offset], self.per_unit)
+            wait = np.maximum(wait, 0)
+        begins = np.ones(len(rows), np.bool_) if self.rest is None else ~self._rests(rows)
         if given.any():
+            offset = times_of_rows(durations[:0], rows[:, self.offset], self.per_unit)
             wait = np.where(given[:, None], np.column_stack([wait[:, 1:], offset]), wait)
             newest = np.concatenate([kept[:, 1:], rows[:, None]], axis=1, dtype=np.float32)
             kept = np.where(given[:, None, None], newest, kept)
-        begins = np.where(given, offset == 0, True if self.rest is None else ~self._rests(rows))
+            begins = np.where(given, offset == 0, begins)
         at = np.flatnonzero(begins), tone[begins]
         left[at] = np.maximum(left[at], length[begins])
         since[at] = 0
-        coming: Any = np.full_like(left, LONGEST)
-        lasting: Any = np.zeros_like(left)
-        sequence, slot = (places[::-1] for places in np.nonzero(wait > 0))
-        if len(sequence):
+        coming, lasting = before.now.coming, before.now.length
+        if waits or given.any():
+            coming, lasting = np.full_like(left, LONGEST), np.zeros_like(left)
+            sequence, slot = (places[::-1] for places in np.nonzero(wait > 0))
             # The earliest of several notes of a tone is written last.
             waiting = kept[sequence, slot]
             at = sequence, self._tones(waiting)
@@ -633,13 +627,9 @@ class AnticipatingClock(nn.Module):
         """(LONGEST + 1,) the nearness of each time until a note begins."""
         return np.asarray(nearness(torch.arange(LONGEST + 1), FAR).numpy())
 
-    @functools.cached_property
-    def _steps(self) -> NDArray[np.int32]:
-        return self.clock.steps.numpy().astype(np.int32)
-
     def moved(self, steps: NDArray[Any]) -> NDArray[np.int32]:
         """(B,) thousandths of (B,) entries of the step, in numpy."""
-        return times_of_rows(self._steps, steps, self.per_unit)
+        return self.clock.moved(steps)
 
     def _moved(self, rows: Rows) -> NDArray[np.int32]:
         """(B,) the thousandths by which rows (B, F) move the clock."""

@@ -1059,7 +1059,7 @@ class NumpyNoteLSTM:
     ) -> Array:
         """(B, P) what is added to the logits of the pitch."""
         clock, layer = self._clock, cast(NumpyVoices, self._voices)
-        there = later(sounding, cast(NumpySounding, self._sounding).wait(known[clock.step]))
+        there = later(sounding, clock.moved(known[clock.step]))
         return layer(voices_of_rows(there, layer.instruments), known[clock.instrument], gates)
 
     def _from_given(

@@ -6,6 +6,7 @@ instruments, as if one played their notes: see :meth:`SoundingClock.groups`.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple, cast, final
@@ -295,6 +296,14 @@ class SoundingClock(nn.Module):
         """(...) thousandths of (...) entries of the step."""
         return times_of(self.steps, step, self.per_unit)
 
+    @functools.cached_property
+    def _steps(self) -> NDArray[np.int32]:
+        return self.steps.numpy().astype(np.int32)
+
+    def moved(self, steps: NDArray[Any]) -> NDArray[np.int32]:
+        """(B,) thousandths of (B,) entries of the step, in numpy."""
+        return times_of_rows(self._steps, steps, self.per_unit)
+
     def lengths(self, duration: Tensor) -> Tensor:
         """(...) thousandths of (...) entries of the duration."""
         return times_of(self.durations, duration, self.per_unit)
@@ -395,7 +404,6 @@ class NumpySounding:
             place: NumpyLinear(cast(Tensor, layer.weight), cast(Tensor, layer.bias))
             for place, layer in layers.items()
         }
-        self._steps: Final = clock.steps.numpy().astype(np.int32)
         self._durations: Final = clock.durations.numpy().astype(np.int32)
         # Tables of the features by time.
         times = torch.arange(LONGEST + 1)
@@ -409,7 +417,7 @@ class NumpySounding:
     def _read(self, rows: Rows, before: Any) -> tuple[Any, Any]:
         """(B, I P) the sounding notes at the onset of rows (B, F), twice: they are the state."""
         pitch, step, duration = (rows[:, i] for i in self._clock.columns)
-        left, since = later(before, self.wait(step))
+        left, since = later(before, self._clock.moved(step))
         tone = pitch.astype(np.intp)
         if self._clock.instrument_column is not None:
             instrument = rows[:, self._clock.instrument_column].astype(np.intp)
@@ -421,10 +429,6 @@ class NumpySounding:
         since[at] = 0
         now = Sounding(left, since)  # type: ignore[arg-type]
         return now, now
-
-    def wait(self, steps: NDArray[Any]) -> _Times:
-        """(B,) thousandths of (B,) entries of the step."""
-        return times_of_rows(self._steps, steps, self._clock.per_unit)
 
     def features(self, place: str, groups: Sequence[_Notes]) -> Array:
         """(B, S) the features by their key, of groups of instruments."""
@@ -471,7 +475,7 @@ class NumpySounding:
         instrument = known[str(clock.instrument)] if place.endswith(SAME) else None
         groups = self.groups(sounding, instrument)
         if where != "before":
-            wait = self.wait(known[clock.step])
+            wait = clock.moved(known[clock.step])
             groups = [later(group, wait) for group in groups]
         if where == "around":
             pitch = known[clock.pitch]
