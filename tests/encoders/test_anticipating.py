@@ -14,9 +14,15 @@ from numpy.typing import NDArray
 
 import notelstm
 from notelstm.bundle import Bundle
-from notelstm.encoders import AnticipatingEncoder, BeatEncoder, LogTimeEncoder, StepDurationEncoder
+from notelstm.encoders import (
+    AnticipatingEncoder,
+    BeatEncoder,
+    LogTimeEncoder,
+    PerformanceEventEncoder,
+    StepDurationEncoder,
+)
 from notelstm.encoders.anticipating import AnticipatingTracker
-from notelstm.encoders.rows import rows_after
+from notelstm.encoders.rows import rows_after, tracker_of
 from notelstm.errors import ConfigError, EncodingError
 from notelstm.evaluation import nats_per_note, nats_per_row
 from notelstm.fields import by_name
@@ -316,6 +322,12 @@ def test_rows_after_a_time_begin_with_its_rests(seed: int) -> None:
     back = tracker.notes()
     np.testing.assert_allclose(back.start + time, piece.start, atol=1e-6)
     assert np.array_equal(back.pitch, piece.pitch)
+
+
+def test_a_tracker_of_events_makes_no_rows_of_notes() -> None:
+    tracker = tracker_of(PerformanceEventEncoder())
+    with pytest.raises(EncodingError, match="single notes cannot be fed to this encoder"):
+        tracker.rows_of(PIECE, 0.0)
 
 
 def test_a_tracker_adds_all_rows_or_none() -> None:

@@ -420,11 +420,9 @@ class Session:
             music: Rows (T, F), or, if the tracker of the encoder makes rows of them, notes that
                 begin at the time of the session or later, in seconds. Notes are rounded by the
                 encoder; the next ones are measured from the given times, so that rounding does not
-                accumulate.
-                They get the labels of the session, and the last of them is not the end of the
-                piece.
-                Where the encoder tells parts by name or track, the track of a single note is the
-                class of its part.
+                accumulate. They get the labels of the session, and the last of them is not the end
+                of the piece. Where the encoder tells parts by name or track, the track of a single
+                note is the class of its part.
 
         Raises:
             EncodingError: If rows do not fit the fields, or notes cannot be encoded.

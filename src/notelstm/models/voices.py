@@ -1,7 +1,7 @@
 """Voice leading: logits of a pitch from the latest notes of each instrument.
 
-The features of sounding notes know of the notes of other instruments together, and of those of the
-own one. In a chorale it matters which voice sings what: the bass moves differently from the alto,
+The features of sounding notes are those of all other instruments together, and of the own one. In a
+chorale it matters which voice sings what: the bass moves differently from the alto,
 and two voices do not move in fifths or octaves.
 """
 
