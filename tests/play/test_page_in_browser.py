@@ -219,6 +219,14 @@ def test_a_midi_keyboard_is_connected(page: Chrome) -> None:
     wait_for(lambda: by_id(page, "midi-state").text == "The browser did not allow MIDI.")
 
 
+def test_the_lowest_and_highest_notes_are_drawn(page: Chrome) -> None:
+    """There is no key beside them, and the page goes on to draw."""
+    for pitch in (0, 127):
+        run(page, "notelstm.press(arguments[0], 80); notelstm.release(arguments[0])", pitch)
+    wait_for(lambda: "2 recent notes of yours" in by_id(page, "roll").get_attribute("aria-label"))
+    assert run(page, "return [notelstm.roll.low, notelstm.roll.high]") == [0, 127]
+
+
 def test_the_model_is_chosen_with_its_card_and_license(page: Chrome, bundle: Any) -> None:
     choose(page, "model", "second")
     wait_for(lambda: run(page, "return notelstm.model") == "second")

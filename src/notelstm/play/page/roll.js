@@ -90,8 +90,8 @@ export class Roll {
     const x = (second) => KEYS + (second - left) / shown * space;
     const visible = this.notes.filter((note) => note.start < left + shown && (note.end ?? now) > left);
     for (const { pitch } of visible) {
-      this.low = Math.min(this.low, pitch - 1);
-      this.high = Math.max(this.high, pitch + 1);
+      this.low = Math.max(0, Math.min(this.low, pitch - 1));
+      this.high = Math.min(127, Math.max(this.high, pitch + 1));
     }
     const row = height / (this.high - this.low + 1), y = (pitch) => (this.high - pitch) * row;
     pen.fillStyle = colours.panel;
