@@ -129,11 +129,14 @@ def test_trials_are_three_rates_and_then_another_batch(peers: Any) -> None:
     tried = []
     for rate, batch in peers.settings_to_try(Some, trials):
         tried.append((rate, batch))
-        nats = None if rate == 9 else rate
+        nats = None if rate == 9 else rate if batch == 16 else 1.96
         trials.append({"rate": rate, "batch": batch, "nats_per_note": nats})
     # The trial that was already made is not repeated.
     assert tried == [(3, 16), (9, 16), (1, 4)]
-    assert peers.best_of(trials) == {"rate": 1.0, "batch": 4, "nats_per_note": 1.0}
+    # The other batch is better by too little to count, until it is better by more.
+    assert peers.best_of(trials) == {"rate": 1.0, "batch": 16, "nats_per_note": 2.0}
+    trials[-1]["nats_per_note"] = 1.9
+    assert peers.best_of(trials) == trials[-1]
 
 
 def test_lines_of_programs(peers: Any) -> None:

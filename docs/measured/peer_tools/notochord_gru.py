@@ -151,7 +151,7 @@ class NotochordGru(Tool):
     imports = "from notochord import Notochord"
     distributions = ("notochord",)
     program = "notochord_gru.py"
-    rates = (0.003, 0.001, 0.01)
+    rates = (0.0003, 0.0001, 0.001)
     batches = (4, 1)
     embedding, units, layers, length = 256, 640, 1, 128
 
