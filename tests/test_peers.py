@@ -76,6 +76,8 @@ def results_of(ours: Sequence[float], theirs: Sequence[float], legal: Sequence[f
     def tool(seeds: Sequence[dict[str, list[float]]]) -> dict[str, Any]:
         runs = {
             str(seed): {
+                "rate": 0.01,
+                "batch": 4,
                 "parameters": 2_500_000,
                 "notes_per_second": 1234.5,
                 "generating": 1.25,

@@ -361,15 +361,16 @@ def effort(results: Mapping[str, Any]) -> str:
 
 
 def choices(results: Mapping[str, Any]) -> str:
-    """The trials of each tool; the chosen one is bold."""
+    """The trials of each tool; the one whose settings its runs have is bold."""
     rows = [["", "rate, batch: nats per note on training pieces set aside"]]
     for key, tool in measured(results):
-        best = best_of(tool["trials"])
+        run = next(iter(tool["runs"].values()))
         cells = []
         for trial in tool["trials"]:
             nats = "diverged" if trial["nats_per_note"] is None else f"{trial['nats_per_note']:.2f}"
             cell = f"{trial['rate']:g}, {trial['batch']}: {nats}"
-            cells.append(f"**{cell}**" if trial is best else cell)
+            chosen = (trial["rate"], trial["batch"]) == (run["rate"], run["batch"])
+            cells.append(f"**{cell}**" if chosen else cell)
         rows.append([TOOLS[key].name, "; ".join(cells)])
     return markdown(rows)
 
