@@ -162,6 +162,8 @@ OTHERS = {
     "evaluate model maestr": "is called 'maestr': did you mean 'maestro'?",
     "evaluate model study.mid empty": "3 names are given. Run notelstm evaluate [MODEL] FOLDER",
     "evaluate model empty": ". ",
+    "evaluate model study.mid --max-files 0": "--max-files 0 is below 1",
+    "evaluate model study.mid --max-files -1": "--max-files -1 is below 1",
     "evaluate model ten.mid": "to be scored: 1 piece of 25 notes or fewer",
     "evaluate model broken": "broken",
     "inspect none.mid": "no such MIDI file: none.mid",

@@ -139,6 +139,8 @@ def test_mistakes_are_explained(
     model: Path, song: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plain = save(LogTimeEncoder(exact=True), tmp_path / "plain.notelstm")
+    solo = AnticipatingEncoder(inner=LogTimeEncoder(exact=True), seconds=2.0)
+    one = save(solo, tmp_path / "one.notelstm")
     copy = tmp_path / "copy.mid"
     copy.write_bytes(song.read_bytes())
     out = str(tmp_path / "out.mid")
@@ -148,11 +150,14 @@ def test_mistakes_are_explained(
         ([str(model), str(song), "--gap", "1", "2", "--vary", "1", "2"], "contradict", 1),
         ([str(model), str(song), "--gap", "1", "2", "--parts", "Oboe"], "named 'Oboe'", 1),
         ([str(model), str(song)], "the piece has all parts of the model", 1),
+        ([str(one), str(song)], "no parts. Give --gap START END or --vary START END", 1),
         ([str(model), str(song), "--gap", "1", "2", "--batch", "0"], "--batch 0 is not", 1),
         (["--gap", "1", "2"], "no MIDI file is given", 1),
         ([str(model), str(song), "a.mid", "--gap", "1", "2"], "3 names are given", 1),
         ([str(model), "missing.mid", "--gap", "1", "2"], "no such MIDI file: missing.mid", 1),
         ([str(model), str(song), "--gap", "1", "2", "--given", "key=C"], "no field 'key'", 1),
+        ([str(model), str(song), "--gap", "1", "2", "--given", "pitch=C4"], "is sampled, not", 1),
+        ([str(model), str(song), "--gap", "1", "2", "--given", "origin=1"], "MIDI file", 1),
         ([str(model), str(song), "--gap", "1"], "--gap", 2),
         ([str(model), str(song), "--gap", "1", "2", "--seconds", "3"], "unknown option", 2),
     ]
@@ -163,7 +168,13 @@ def test_mistakes_are_explained(
     argv = ["write", str(model), str(copy), "--gap", "1", "2", "--overwrite", "-o", str(copy)]
     assert main(argv) == 1
     assert "the output is the file that is read" in capsys.readouterr().err
-    assert copy.read_bytes() == song.read_bytes()
+    # A batch has numbered outputs, of which none may be the file, either.
+    second = tmp_path / "song-2.mid"
+    second.write_bytes(song.read_bytes())
+    argv = ["write", str(model), str(second), "--gap", "1", "2", "--overwrite", "--batch", "2"]
+    assert main([*argv, "-o", str(tmp_path / "song.mid")]) == 1
+    assert f"the output is the file that is read, {second}" in capsys.readouterr().err
+    assert copy.read_bytes() == second.read_bytes() == song.read_bytes()
     Path(out).write_bytes(b"mine")
     assert main(["write", str(model), str(song), "--gap", "1", "2", "-o", out]) == 1
     assert "exists already" in capsys.readouterr().err

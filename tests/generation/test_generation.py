@@ -17,7 +17,7 @@ from notelstm.bundle import Bundle
 from notelstm.encoders import LogTimeEncoder, PerformanceEventEncoder, StepDurationEncoder
 from notelstm.errors import ConfigError, DataError, FieldError
 from notelstm.fields import Field
-from notelstm.generation import NoiseStream, Session, generate, generate_batch
+from notelstm.generation import NoiseStream, Session, generate, generate_batch, stream
 from notelstm.models import NoteLSTM, ThreeHeadLSTM, Windowed
 from notelstm.notes import Notes
 from notelstm.predictions import Categorical, PointEstimate
@@ -64,6 +64,16 @@ def with_sounding() -> Bundle:
         time_distribution="mixture",
     )
     return Bundle(model=model, encoder=encoder, sampler=Ancestral(processors=(MinDuration(),)))
+
+
+def ahead_of(make: Make, prompt: Notes | None) -> float:
+    """The seconds from the last onset to the end of the rows of a prompt.
+
+    Rows of events end with the last note, rows of notes with its onset.
+    """
+    if prompt is None or make is not events:
+        return 0.0
+    return float(round(prompt.end_time, 2) - round(prompt.start[-1], 2))
 
 
 BUNDLES = pytest.mark.parametrize("make", [reference, chained, events, with_sounding])
@@ -209,13 +219,32 @@ def test_seconds_limit_the_onsets(make: Make) -> None:
     for prompt in (None, PROMPT):
         notes = generate(bundle, seconds=4.0, prompt=prompt, seed=2)
         more = generate(bundle, len(notes) + 5, prompt=prompt, seed=2)
-        assert np.all(notes.start < 4)
-        assert np.all(more.start[len(notes) :] >= 4)
+        last = 4 + ahead_of(make, prompt)
+        assert np.all(notes.start < last)
+        assert np.all(more.start[len(notes) :] >= last)
         np.testing.assert_array_equal(more.pitch[: len(notes)], notes.pitch)
     assert len(generate(bundle, seconds=0.0)) == 0
     # Whichever comes first.
     assert len(generate(bundle, 3, seconds=1e6, seed=2)) == 3
     assert generate(bundle, 10**6, seconds=4.0, seed=2) == generate(bundle, seconds=4.0, seed=2)
+
+
+@BUNDLES
+def test_seconds_count_from_the_end_of_the_prompt(make: Make) -> None:
+    """Also where its last note is held for long."""
+    bundle = make()
+    end = PROMPT.end.copy()
+    end[-1] = PROMPT.start[-1] + 8
+    held = Notes(start=PROMPT.start, end=end, pitch=PROMPT.pitch, velocity=PROMPT.velocity)
+    last = 4 + ahead_of(make, held)
+    notes = generate(bundle, seconds=4.0, prompt=held, seed=2)
+    more = generate(bundle, len(notes) + 5, prompt=held, seed=2)
+    assert len(notes) > 0
+    assert np.all(notes.start < last)
+    assert np.all(more.start[len(notes) :] >= last)
+    streamed = list(stream(bundle, seconds=4.0, prompt=held, seed=2))
+    # A stream has the notes in the order of their ends.
+    assert sorted(note.start for note in streamed) == pytest.approx(notes.start)
 
 
 @BUNDLES

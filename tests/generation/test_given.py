@@ -246,7 +246,8 @@ def test_a_missing_entry_is_an_error_and_does_not_change_the_session(bundle: Any
 def test_only_given_fields_are_given(bundle: Any) -> None:
     for given, words in (
         ({"pitch": 60}, "'pitch' is sampled, not given"),
-        ({"hight": 1}, "no field 'hight'"),
+        ({"pitch": "C4"}, "'pitch' is sampled, not given"),
+        ({"hight": 1}, "no field 'hight': did you mean 'high'. Use high$"),
         ({"high": 2}, "high 2 is not a class id"),
     ):
         with pytest.raises(FieldError, match=words):

@@ -49,6 +49,7 @@ class Music(NamedTuple):
 
     def side(self, side: Side, limit: int | None = None) -> Pieces:
         """The pieces of one side, at most `limit`; DataError if there is none."""
+        _check_limit(limit)
         everything: Iterable[int] = range(len(self.corpus))
         numbers = list(everything if side == "all" else getattr(self.split, side))
         if not len(self.corpus):
@@ -105,14 +106,18 @@ def open_music(
         share: The share that is held out, by content, if the source has no table.
         limit: The most files to read of a folder without a table.
     """
-    if limit is not None and limit < 1:
-        raise ConfigError(f"--max-files {limit} is below 1", hint="give 1 or more")
+    _check_limit(limit)
     table = _table(Path(where))
     corpus = open_corpus(where, policy, limit=limit if table is None else None)
     if table is not None:
         return Music(corpus, split_by_table(corpus.names, table), by_table=True)
     split = split_by_keys(corpus.content_keys, validation=share, test=0.0)
     return Music(corpus, split, by_table=False)
+
+
+def _check_limit(limit: int | None) -> None:
+    if limit is not None and limit < 1:
+        raise ConfigError(f"--max-files {limit} is below 1", hint="give 1 or more")
 
 
 def open_corpus(where: str, policy: ReadPolicy, *, limit: int | None = None) -> Corpus:

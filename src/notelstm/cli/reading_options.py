@@ -120,6 +120,11 @@ _PYTHON: Final[Mapping[str, str]] = {
     "add the callback TimeBudget(minutes=...)": "give --minutes",
     "num_notes ": "--notes ",
     "device='auto' or 'cpu'": "training.device=auto or training.device=cpu",
+    "Use vary or infill": "Give --gap START END or --vary START END",
+    "Name the parts to write anew": "Give --parts, the names of those to write anew",
+    "Write the parts with generate()": "Write them with notelstm generate",
+    "Give its entry to the session's next()": "Leave it out",
+    "infill, accompany and vary are given notes": "the notes of the MIDI file are given",
     "build a NoteLSTM, which takes any fields": "train with --recipe expressive",
 }
 """Words of messages that only Python users can follow, and what the command line offers."""

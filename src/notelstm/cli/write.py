@@ -96,14 +96,11 @@ def write(  # noqa: PLR0913 - each is an option of the command
         raise ConfigError(f"--batch {batch} is not 1 to {_MOST_PIECES:,} pieces")
     labels = given_labels(given)
     *model, file = what
-    check_music(output, picture, html, file, "the file that is read")
-    files = [
-        numbered(path, number, batch)
-        for path in (output, picture)
-        if path is not None
-        for number in range(1, batch + 1)
-    ]
-    check_outputs([*files, html], overwrite=overwrite)
+    outputs = [numbered(output, k, batch) for k in range(1, batch + 1)]
+    for path in outputs:
+        check_music(path, picture, html, file, "the file that is read")
+    pictures = [] if picture is None else [numbered(picture, k + 1, batch) for k in range(batch)]
+    check_outputs([*outputs, *pictures, html], overwrite=overwrite)
     bundle = load(*model)
     piece, report = read_midi_with_report(file, reading.policy(bundle.read_policy))
     if left_out := left_out_of_file(piece, report):
@@ -125,14 +122,14 @@ def write(  # noqa: PLR0913 - each is an option of the command
     kept = made[0].notes[~made[0].new]
     print(f"{counted(len(kept), 'note')} given, {_left_out(piece, kept)}")
     samples = [Sample(notes=kept, title="given")] if len(kept) else []
-    for k, written in enumerate(made, start=1):
-        title = output.stem if batch == 1 else f"{output.stem} {k}"
-        about = origin if batch == 1 else {**origin, "piece": f"{k} of {batch}"}
-        write_music(written.notes, numbered(output, k, batch), about, _counts(written, task))
+    for k, written in enumerate(made):
+        title = output.stem if batch == 1 else f"{output.stem} {k + 1}"
+        about = origin if batch == 1 else {**origin, "piece": f"{k + 1} of {batch}"}
+        write_music(written.notes, outputs[k], about, _counts(written, task))
         samples.append(Sample(notes=written.notes, title=title))
-        if picture is not None:
-            save_piano_roll(written.notes, numbered(picture, k, batch))
-            print(f"drew {numbered(picture, k, batch)}")
+        if pictures:
+            save_piano_roll(written.notes, pictures[k])
+            print(f"drew {pictures[k]}")
     if html is not None:
         details = {"This music": music_details(drawn), **card_of(bundle)}
         save_page(samples, html, title=output.stem, details=details)

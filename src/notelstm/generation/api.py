@@ -57,7 +57,8 @@ def generate(  # noqa: PLR0913 - the settings of one piece
     Args:
         bundle: A trained model, from :func:`~notelstm.bundle.load` or from training.
         num_notes: Number of notes; 128 if neither `seconds` nor `stopping_criterion` is given.
-        seconds: Length in seconds, by onsets.
+        seconds: Length in seconds, by onsets. After a prompt, it is counted from its last onset;
+            with an encoder of events, from the end of its last note.
         stopping_criterion: Called before each row with the tracker of the sequence, which includes
             the prompt; returns whether to stop.
         prompt: Music to continue; None for unconditional generation.

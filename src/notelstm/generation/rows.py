@@ -20,6 +20,7 @@ from notelstm.encoders.rows import RowConstraints, TrackingEncoder
 from notelstm.errors import FieldError, did_you_mean
 from notelstm.fields import Field, Interval, Mask, Rows, by_name
 from notelstm.generation.sequences import SamplingContexts, SomeSequences
+from notelstm.labels import Given
 from notelstm.models.inference import ModuleStep, NumpyStep, Step, repeat, select
 from notelstm.protocols import (
     Allowed,
@@ -458,7 +459,7 @@ def _given_entries(
     return found
 
 
-def check_fixed(fields: Mapping[str, Field], fixed: Mapping[str, float]) -> None:
+def check_fixed(fields: Mapping[str, Field], fixed: Given) -> None:
     """Check fixed entries.
 
     Raises:
@@ -478,19 +479,35 @@ def check_fixed(fields: Mapping[str, Field], fixed: Mapping[str, float]) -> None
             raise FieldError(f"{name} {entry!r} is not {kind} from {low:g} to {high:g}")
 
 
-def check_given(fields: Mapping[str, Field], given: Mapping[str, float]) -> None:
+_OF_NOTES: Final = ("origin", "step")
+"""The roles of given fields that say which notes are given, and when."""
+
+
+def check_given(fields: Mapping[str, Field], given: Given) -> None:
     """Check entries of given fields.
 
     Raises:
-        FieldError: If a field does not exist or is not given, or an entry is outside its range.
+        FieldError: If a field does not exist, is not given or follows from notes, or an entry is
+            outside its range.
     """
-    check_fixed(fields, given)
+    free = [name for name, field in fields.items() if field.given and field.role not in _OF_NOTES]
     for name in given:
+        if name not in fields:
+            raise FieldError(
+                f"the encoder has no field {name!r}{did_you_mean(name, free)}",
+                hint=f"use {', '.join(free)}" if free else "leave it out: nothing can be given",
+            )
         if not fields[name].given:
             raise FieldError(
                 f"the field {name!r} is sampled, not given",
                 hint="give its entry to the session's next()",
             )
+        if name not in free:
+            raise FieldError(
+                f"the field {name!r} follows from the notes that are given",
+                hint="leave it out: infill, accompany and vary are given notes",
+            )
+    check_fixed(fields, given)
 
 
 def _check_allowed(

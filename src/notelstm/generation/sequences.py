@@ -284,6 +284,8 @@ class Progress:
         self.first: Final = tracker.num_notes
         self.zero: Final = float(tracker.latest(1)[0][0]) if tracker.num_notes else 0.0
         self._time: Final = tracker.time
+        # The new music begins after the rest, or the end of a held note, that the rows end with.
+        self._ahead: Final = max(0.0, self._time - self.zero)
         self._mark = (tracker.num_notes, tracker.time)
 
     def is_over(self, tracker: Tracker, num_rows: int, sequence: int = 0) -> bool:
@@ -309,7 +311,7 @@ class Progress:
         return (
             new >= 0
             and (num_notes is None or new < num_notes)
-            and (seconds is None or start < seconds)
+            and (seconds is None or start < seconds + self._ahead)
         )
 
     def new_notes(self, tracker: Tracker) -> Notes:
@@ -326,7 +328,7 @@ class Progress:
             new = new.shifted(-self.zero)
         num_notes, seconds, _ = self._criteria
         if seconds is not None:
-            count = int(np.searchsorted(new.start, seconds))
+            count = int(np.searchsorted(new.start, seconds + self._ahead))
         return new[: count if num_notes is None else min(count, int(num_notes))]
 
     def _stalls(self, tracker: Tracker, sequence: int) -> bool:

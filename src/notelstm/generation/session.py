@@ -693,7 +693,9 @@ class Session:
 
         Returns:
             The new notes of each sequence; 0 s is the onset of the last note before, if there is
-            one.
+            one. Notes beyond the limits, such as the one that shows that the seconds are over, and
+            those of sequences that run on with others, are not returned; the next run goes on after
+            them.
 
         Raises:
             ConfigError: If no limit is given, or one is negative, infinite or NaN, or the model

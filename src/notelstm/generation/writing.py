@@ -25,7 +25,7 @@ from typing_extensions import override
 from notelstm.bundle import Bundle
 from notelstm.encoders.rows import label_map_of, part_map_of, snapped, watch_changes
 from notelstm.errors import ConfigError, DataError, counted
-from notelstm.fields import Field, Row, Rows, note_rows
+from notelstm.fields import Field, Row, Rows, by_name, note_rows
 from notelstm.generation.batches import (
     best_of_each,
     check_context,
@@ -35,6 +35,7 @@ from notelstm.generation.batches import (
     seeds_of_each,
     with_labels,
 )
+from notelstm.generation.rows import check_given
 from notelstm.generation.session import Session
 from notelstm.labels import Given
 from notelstm.notes import Note, Notes
@@ -446,6 +447,7 @@ class _Plan:
         given = snapped(encoder, self._moved(task.notes[kept & ~written]))
         prompt = snapped(encoder, self._moved(task.notes[written]))
         self.conditions: Final = with_labels(label_map_of(encoder), task.notes, conditions)
+        check_given(by_name(encoder.fields), self.conditions)
         ready = self._read_prompt(snapped(encoder, front), prompt, given)
         given = given[ready:]
         given_classes = _classes(self._part_map, given)
