@@ -115,8 +115,13 @@ def test_table_of_quality(peers: Any) -> None:
 
 def test_other_tables(peers: Any) -> None:
     results = results_of([100, 120], [160, 170], [150, 160])
-    assert "|  | 5 min | 15 min | 30 min |" in peers.curve(results).splitlines()
-    assert "| MidiTok + GPT-2 | 15.50 | 15.50 | 15.50 |" in peers.curve(results).splitlines()
+    assert peers.curve(results).splitlines() == [
+        "|  | nats of | 5 min | 15 min | 30 min |",
+        "|---|---|---|---|---|",
+        "| notelstm, `expressive` | a note | 11.00 | 11.00 | 11.00 |",
+        "| notelstm, `expressive` | P+S+D | 8.25 | 8.25 | 8.25 |",
+        "| MidiTok + GPT-2 | a note, without impossible events | 15.50 | 15.50 | 15.50 |",
+    ]
     assert "0.1, 4: diverged; **0.01, 4: 5.00**; 0.001, 4: 6.00 |" in peers.choices(results)
     row = peers.effort(results).splitlines()[2]
     lines = peers.lines_of("notelstm_expressive.py")
@@ -139,6 +144,16 @@ def test_trials_are_three_rates_and_then_another_batch(peers: Any) -> None:
     assert peers.best_of(trials) == {"rate": 1.0, "batch": 16, "nats_per_note": 2.0}
     trials[-1]["nats_per_note"] = 1.9
     assert peers.best_of(trials) == trials[-1]
+
+
+def test_figures_without_velocities_are_named(peers: Any) -> None:
+    results = results_of([100, 120], [160, 170], [150, 160])
+    for run in results["tools"]["expressive"]["runs"].values():
+        for mark in run["marks"]:
+            mark["nats"] = {role: n for role, n in mark["nats"].items() if role != "velocity"}
+    assert peers.spread(results, "expressive") == "8.25 (P+S+D)"
+    assert "| notelstm, `expressive` | P+S+D | 8.25 |" in peers.curve(results)
+    assert "| notelstm, `expressive` | a note |" not in peers.curve(results)
 
 
 def test_lines_of_programs(peers: Any) -> None:

@@ -55,8 +55,8 @@ BEGINNING = 2000
 """Scored are the first notes of some validation pieces."""
 BOTH_CORPORA = "memory, trained on MAESTRO and ASAP"
 PRETRAINED = "the pretrained model"
-TRAINED = "trained_notes"
-"""The setting of the pretrained model that counts the notes that it was trained on."""
+TRAINED, TUNED = "trained_notes", "tuned_notes"
+"""The settings of the pretrained model that count the notes of its training and fine-tuning."""
 
 
 def small(**model: Any) -> Recipe:
@@ -134,7 +134,8 @@ def scored(bundle: Bundle, valid: Sequence[Notes]) -> dict[str, Any]:
 def pretrained(valid: Sequence[Notes]) -> dict[str, Any]:
     """The pretrained model."""
     bundle = load()
-    return {**scored(bundle, valid), "trained": bundle.settings.get(TRAINED), "seconds": None}
+    trained = sum(bundle.settings.get(name, 0) for name in (TRAINED, TUNED))
+    return {**scored(bundle, valid), "trained": trained, "seconds": None}
 
 
 def baselines(train: Sequence[Notes]) -> dict[str, Callable[[], Baseline]]:

@@ -329,14 +329,28 @@ def quality(results: Mapping[str, Any]) -> str:
 
 def curve(results: Mapping[str, Any]) -> str:
     """Nats per note at the fractions of the time."""
-    minutes = results["protocol"]["minutes"]
-    rows = [["", *(f"{fraction * minutes:.3g} min" for fraction in MARKS)]]
+    minutes, notes = results["protocol"]["minutes"], sum(results["scored"])
+    rows = [["", "nats of", *(f"{fraction * minutes:.3g} min" for fraction in MARKS)]]
     for key, tool in measured(results):
-        rows.append([TOOLS[key].name])
-        for place in range(len(MARKS)):
-            runs = tool["runs"].values()
-            rows[-1].append(f"{mean(end_of(results, run['marks'][place]) for run in runs):.2f}")
+        runs = tool["runs"].values()
+        for of, figures in parts_of(tool).items():
+            rows.append([TOOLS[key].name, of])
+            for place in range(len(MARKS)):
+                nats = [run["marks"][place]["nats"] for run in runs]
+                rows[-1].append(
+                    f"{mean(sum(sum(n[f]) for f in figures) for n in nats) / notes:.2f}"
+                )
     return markdown(rows)
+
+
+def parts_of(tool: Mapping[str, Any]) -> dict[str, list[str]]:
+    """What can be compared of a tool, and the figures that it is the sum of."""
+    if has_legal(tool):
+        return {"a note, without impossible events": [WITHOUT_IMPOSSIBLE]}
+    (run, *_) = tool["runs"].values()
+    figures = list(run["marks"][-1]["nats"])
+    without = [figure for figure in figures if figure != "velocity"]
+    return {"a note": figures, "P+S+D": without} if without != figures else {"P+S+D": figures}
 
 
 def effort(results: Mapping[str, Any]) -> str:
@@ -403,7 +417,8 @@ def at_end(results: Mapping[str, Any], key: str) -> float:
 def spread(results: Mapping[str, Any], key: str) -> str:
     """The figure of each seed at the end."""
     runs = results["tools"][key]["runs"].values()
-    return ", ".join(f"{end_of(results, run['marks'][-1]):.2f}" for run in runs)
+    of = "" if any(part != "P+S+D" for part in parts_of(results["tools"][key])) else " (P+S+D)"
+    return ", ".join(f"{end_of(results, run['marks'][-1]):.2f}" for run in runs) + of
 
 
 def mean(values: Iterator[float]) -> float:

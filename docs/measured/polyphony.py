@@ -212,8 +212,7 @@ def rows_of_table(name: str, trained: Mapping[str, Any]) -> list[Row]:
     kinds = []
     if "copied-0" in trained:
         kinds.append(("single model", ["copied-0"]))
-    if len(keys) > 1:
-        kinds.append((f"average of {len(keys)} models", keys))
+    kinds += [(f"average of {n} models", keys[:n]) for n in range(2, len(keys) + 1)]
     rows = [Row(label, several, False) for label, several in kinds]
     if "plain-0" in trained:
         rows.insert(0, Row("single model, without the copied frame", ["plain-0"], False))
