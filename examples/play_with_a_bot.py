@@ -12,6 +12,7 @@ import threading
 import urllib.request
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import unquote
 
 from websockets.sync.client import connect
 
@@ -27,7 +28,9 @@ class Client:
         self._stack = contextlib.ExitStack()
         socket = connect(self.address.replace("http", "ws", 1) + "socket")
         self.socket = self._stack.enter_context(socket)
-        self.send("hello", version=1, clock=clock, at=0, session=session, token=token or None)
+        self.send(
+            "hello", version=1, clock=clock, at=0, session=session, token=unquote(token) or None
+        )
         self.welcome = self.receive("welcome")
         self.state = {kind: self.receive(kind) for kind in ("controls", "takes", "piece")}
 

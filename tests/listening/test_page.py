@@ -182,6 +182,8 @@ def test_bars_are_in_the_page_where_the_piece_has_them() -> None:
     assert bars(tempos=[120]) == [], "a tempo without a time signature"
     waltz = {"time_signature_beats": [0], "numerators": [3], "denominators": [4]}
     assert bars(tempos=[180], **waltz) == [0, 1, 2]
+    later = {"time_signature_beats": [0, 4e6], "numerators": [3, 4], "denominators": [4, 4]}
+    assert bars(tempos=[180], **later) == [0, 1, 2], "a time signature after the end"
     upbeat = {**waltz, "time_signature_beats": [1.5]}
     assert bars(tempos=[180], **upbeat) == [0.5, 1.5, 2.5]
     assert bars(tempos=[6e6], **waltz) == [], "millions of bars"

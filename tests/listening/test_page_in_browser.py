@@ -104,6 +104,47 @@ def test_it_loads_and_fits(opened: Chrome, width: int) -> None:
         assert control.rect["x"] + control.rect["width"] <= width
 
 
+def test_it_has_a_position_before_the_sound_begins(opened: Chrome) -> None:
+    """The browser may take a moment until its clock runs, in which the player can be paused."""
+    run(
+        opened,
+        """const resume = AudioContext.prototype.resume;
+        window.positions = [];
+        window.waiting = [];
+        const changed = player.changed;
+        player.changed = () => { positions.push(player.position); changed(); };
+        AudioContext.prototype.resume = function () {
+          return new Promise((go) => waiting.push(() => resume.call(this).then(go)));
+        };
+        player.seek(2);""",
+    )
+    play = opened.find_element("id", "play")
+    play.click()
+    assert run(opened, "return positions") == [2, 2]
+    play.click()
+    assert run(opened, "return [player.position, player.rest]") == [2, 2]
+    assert "NaN" not in run(opened, "return document.body.innerText")
+    # Played again, it begins once.
+    begins = """const begin = player.begin.bind(player);
+    window.begins = 0;
+    player.begin = () => { begins++; begin(); };"""
+    run(opened, begins)
+    play.click()
+    run(opened, "for (const go of waiting) go();")
+    wait_for(lambda: position(opened) > 2.05)
+    assert run(opened, "return begins") == 1
+    run(opened, "player.pause()")
+    assert run(opened, "return player.next") > 0
+    # So it does once more.
+    rest = position(opened)
+    play.click()
+    assert run(opened, "return [player.playing, player.position]") == [True, rest]
+    run(opened, "for (const go of waiting) go();")
+    wait_for(lambda: position(opened) > rest + 0.05)
+    assert run(opened, "return begins") == 2
+    run(opened, "player.pause()")
+
+
 def test_the_prompt_is_marked(opened: Chrome) -> None:
     """By the colours of its ground and of its notes, and in words for whoever sees neither."""
     script = """

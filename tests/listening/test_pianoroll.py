@@ -22,6 +22,7 @@ from matplotlib.path import Path as Outline
 
 from notelstm.errors import ConfigError, MissingExtraError, NotesError, OutputError
 from notelstm.listening import piano_roll, pitch_name, save_piano_roll
+from notelstm.listening.pianoroll import bar_starts
 from notelstm.listening.styles import COLOURS, SHAPES
 from notelstm.notes import Notes, TempoMap
 
@@ -116,6 +117,19 @@ def test_bars_follow_upbeat_and_time_signature() -> None:
     assert ax.get_xticks().tolist() == [1, 4, 7, 11]
     assert [label.get_text() for label in ax.get_xticklabels()] == ["1", "2", "3", "4"]
     assert ax.get_xlabel() == "bar"
+
+
+def test_bars_end_with_the_notes() -> None:
+    """Not with a time signature after them."""
+    later = TempoMap(
+        time_signature_beats=[0, 2, 400, 4e6], numerators=[2, 4, 3, 4], denominators=[4, 4, 4, 4]
+    )
+    assert bar_starts(later, 4.0).tolist() == [0, 1, 3]
+    assert bar_starts(later, 0.5).tolist() == [0]
+    only = TempoMap(time_signature_beats=[4e6], numerators=[4], denominators=[4])
+    assert bar_starts(only, 4.0).tolist() == []
+    ax = drawn(tune(later), grid="bars")
+    assert ax.get_xlim()[1] == drawn(tune()).get_xlim()[1]
 
 
 def test_bars_of_four_where_no_time_signature_is_known() -> None:

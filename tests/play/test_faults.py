@@ -16,7 +16,9 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from urllib.parse import parse_qs
 
 import pytest
 from starlette.websockets import WebSocket, WebSocketState
@@ -24,7 +26,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect as open_socket
 from websockets.typing import Origin
 
-from notelstm.play import Limits
+from notelstm.play import Limits, serving
 from notelstm.play.performance import Performance
 from notelstm.play.protocol import RefusedError, parse
 from notelstm.play.sessions import Connected, Sessions
@@ -57,6 +59,9 @@ MALFORMED = {
     ),
     '{"type": "steer", "at": 1, "controls": {"temprature": 1}}': "did you mean 'temperature'?",
     '{"type": "steer", "at": 1, "controls": {"temperature": 9}}': "is not a number from 0.1 to 3",
+    '{"type": "steer", "at": 1, "controls": {"temperature": 1' + "0" * 400 + "}}": (
+        "is not a number from 0.1 to 3"
+    ),
     '{"type": "steer", "at": 1, "controls": {"temperature": true}}': "temperature is True",
     '{"type": "steer", "at": 1, "controls": {"temperature": "1"}}': "not a number from 0.1 to 3",
     '{"type": "steer", "at": 1, "controls": {"polyphony": 1.5}}': "not a whole number",
@@ -75,6 +80,25 @@ def test_a_malformed_message_is_explained(text: str) -> None:
     assert refused.value.code == "malformed"
     assert MALFORMED[text] in str(refused.value)
     assert len(str(refused.value)) < 2000
+
+
+@pytest.mark.parametrize(
+    ("text", "about"),
+    [
+        ("{", None),
+        ('{"type": "hedd", "at": 1}', None),
+        ('{"type": "fill", "start": 1, "end": "2", "at": 3}', "fill"),
+        ('{"type": "steer", "at": 1, "controls": {"temperature": 9}}', "steer"),
+        ('{"type": "notes", "notes": [{"start": 1}]}', "notes"),
+        ('{"type": "keep", "take": 99}', "keep"),
+    ],
+)
+def test_an_error_names_the_message_that_was_refused(
+    connect: Connect, text: str, about: str | None
+) -> None:
+    client = connect()
+    client.socket.send(text)
+    assert client.receive("error")["about"] == about
 
 
 def test_the_session_lives_after_malformed_messages(connect: Connect) -> None:
@@ -115,8 +139,25 @@ def test_a_client_without_version_or_token_is_refused(
         assert closed.value.rcvd.code == 1008
 
 
-def test_a_client_with_the_token_is_welcome(connect: Connect, serve: Callable[..., Any]) -> None:
-    assert connect(serve(token="secret").address + "#token=secret").welcome["session"]
+@pytest.mark.parametrize("token", ["secret", "50% a+b&c=d#é/"])
+def test_a_client_with_the_token_is_welcome(
+    connect: Connect,
+    serve: Callable[..., Any],
+    bundle: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    token: str,
+) -> None:
+    """The address that the server prints has it, as browsers read it."""
+
+    def make_server(app: Any, limits: Limits, on_start: Callable[[], object]) -> Any:
+        return SimpleNamespace(run=lambda sockets: on_start())
+
+    monkeypatch.setattr(serving, "make_server", make_server)
+    printed: list[str] = []
+    serving.serve(bundle, port=0, token=token, on_start=printed.append)
+    _, _, fragment = printed[0].partition("#")
+    assert parse_qs(fragment) == {"token": [token]}
+    assert connect(f"{serve(token=token).address}#{fragment}").welcome["session"]
 
 
 def test_nothing_is_answered_before_the_hello(server: Any) -> None:
@@ -150,17 +191,20 @@ def status(server: Any, path: str, **headers: str) -> tuple[int, dict[str, str],
     return answer.status, {k.lower(): v for k, v in answer.getheaders()}, data
 
 
+UPGRADE = (
+    "GET /socket HTTP/1.1",
+    "Connection: Upgrade",
+    "Upgrade: websocket",
+    "Sec-WebSocket-Version: 13",
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+)
+
+
 def handshake(server: Any, **headers: str) -> int:
     """The status of a request that opens the socket."""
-    upgrade = {
-        "Connection": "Upgrade",
-        "Upgrade": "websocket",
-        "Sec-WebSocket-Version": "13",
-        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
-    }
-    lines = [f"{name}: {value}" for name, value in {**upgrade, **headers}.items()]
+    lines = [f"{name}: {value}" for name, value in headers.items()]
     with socket.create_connection(("127.0.0.1", server.port), timeout=60) as raw:
-        raw.sendall("\r\n".join(["GET /socket HTTP/1.1", *lines, "", ""]).encode())
+        raw.sendall("\r\n".join([*UPGRADE, *lines, "", ""]).encode())
         return int(raw.recv(100).split()[1])
 
 
@@ -361,6 +405,55 @@ def test_ten_thousand_random_messages(
         assert time.monotonic() < give_up
         time.sleep(0.1)
     assert threading.active_count() <= threads + 2 * limits.sessions + (os.cpu_count() or 1) + 2
+
+
+def test_a_session_ends_if_its_client_is_gone_before_the_welcome() -> None:
+    async def receive() -> dict[str, Any]:
+        hello = {"type": "hello", "version": 1, "clock": "a", "at": 0}
+        return {"type": "websocket.receive", "text": json.dumps(hello)}
+
+    async def send(message: Any) -> None:
+        raise OSError("the connection is lost")
+
+    async def visit() -> int:
+        sessions = Sessions({"none": None}, Limits(resume_seconds=0), None, [])  # type: ignore[dict-item]  # it is not used
+        socket = WebSocket({"type": "websocket", "headers": []}, receive, send)
+        socket.client_state = socket.application_state = WebSocketState.CONNECTED
+        await Connected(socket, sessions).run()
+        opened = len(sessions)
+        async with asyncio.timeout(60):
+            while len(sessions):
+                await asyncio.sleep(0.01)
+        return opened
+
+    assert asyncio.run(visit()) == 1
+
+
+def test_clients_that_close_at_once_leave_no_session(
+    connect: Connect, serve: Callable[..., Any]
+) -> None:
+    server = serve(Limits(sessions=3, resume_seconds=0.05))
+
+    def frame(kind: int, data: bytes) -> bytes:
+        """A frame of a client, whose mask changes nothing."""
+        return bytes([0x80 | kind, 0x80 | len(data)]) + bytes(4) + data
+
+    hello = json.dumps({"type": "hello", "version": 1, "clock": "a", "at": 0}).encode()
+    for _ in range(6):
+        with socket.create_connection(("127.0.0.1", server.port), timeout=60) as raw:
+            host = f"Host: 127.0.0.1:{server.port}"
+            raw.sendall("\r\n".join([*UPGRADE, host, "", ""]).encode())
+            assert raw.recv(1000).split()[1] == b"101"
+            raw.sendall(frame(1, hello) + frame(8, (1001).to_bytes(2)))
+    give_up = time.monotonic() + 60
+    with contextlib.ExitStack() as stack:
+        for _ in range(3):
+            while True:
+                with contextlib.suppress(RuntimeError):
+                    stack.callback(connect(server.address).close)
+                    break
+                assert time.monotonic() < give_up
+                time.sleep(0.05)
 
 
 def test_closing_a_lost_connection_is_no_error() -> None:

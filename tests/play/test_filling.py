@@ -93,6 +93,20 @@ def test_a_span_is_filled_between_the_notes_around_it(writer: Writer) -> None:
     assert again("fill", start=13, end=16, at=30, seed=3)[1] == piece
 
 
+def test_a_span_before_the_clock_began_is_filled(writer: Writer) -> None:
+    """A page that is loaded again has a new clock, and the piece ends when it begins."""
+    client = Client(writer())
+    played(client)
+    client.performance.attach("b", 0)
+    before = client.piece(1)
+    zero = before[0]["start"]
+    assert zero < -9
+    _, piece, _ = client("fill", start=zero + 3, end=zero + 6, at=2, seed=3)
+    new = [note["start"] for note in piece["notes"] if note["by"] == "model"]
+    assert new
+    assert all(zero + 3 <= start < zero + 6 for start in new)
+
+
 def test_fills_are_undone_one_after_another(writer: Writer) -> None:
     client = Client(writer())
     pieces = [played(client)]
@@ -128,6 +142,23 @@ def test_the_model_continues_a_piece_that_was_filled(writer: Writer) -> None:
     assert "playing" in kinds(replies)
     with pytest.raises(RefusedError, match="the model plays: stop it first"):
         client("fill", start=11, end=12, at=40.1)
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+def test_a_take_is_replaced_before_it_begins(writer: Writer, kept: int) -> None:
+    """It is none, so that no other take makes room, not even where all others are kept."""
+    client = Client(writer(), takes=kept + 1)
+    played(client)
+    if kept:
+        client("fill", start=13, end=16, at=30, seed=3)
+        client("keep", take=1)
+    client("continue", at=35, seconds=4, seed=1)
+    replies = client("again", at=34.9, seconds=4, seed=2)
+    assert "playing" in kinds(replies)
+    assert list(client.performance.takes) == [*range(1, kept + 1), kept + 2]
+    # One that has sounded makes room for the next.
+    assert "playing" in kinds(client("again", at=36, seconds=4, seed=3))
+    assert list(client.performance.takes) == [*range(1, kept + 1), kept + 3]
 
 
 def test_parts_keep_their_instruments(writer: Writer) -> None:

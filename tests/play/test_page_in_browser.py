@@ -11,12 +11,17 @@ import pytest
 
 from notelstm.midi import midi_bytes, read_midi
 from notelstm.notes import Notes
-from notelstm.play import create_app
+from notelstm.play import Limits, create_app
 from notelstm.sampling.pitches import pitch_classes
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
 
+RECORD = """
+const link = notelstm.link, send = link.send.bind(link);
+notelstm.sent = [];
+link.send = (type, values) => { notelstm.sent.push(type); return send(type, values); };
+"""
 LEVEL = """
 const sound = new Float32Array(2048);
 notelstm.synth.meter.getFloatTimeDomainData(sound);
@@ -68,6 +73,11 @@ def open_page(chrome: Chrome, address: str) -> None:
     chrome.get(address)
     wait_for(lambda: by_id(chrome, "connection").text == "Connected")
     wait_for(lambda: chrome.find_elements("css selector", ".control"))
+
+
+def leave(chrome: Chrome) -> None:
+    """Leave the page of a server that is to stop, which it would try to reach."""
+    chrome.get("about:blank")
 
 
 @pytest.fixture
@@ -210,8 +220,11 @@ def test_a_midi_keyboard_is_connected(page: Chrome) -> None:
     wait_for(lambda: by_id(page, "midi-state").text == "Connected: Grand")
     run(page, "notelstm.input.onmidimessage({ data: [0x91, 60, 100] })")
     assert [(note["pitch"], note["velocity"]) for note in notes(page, "you")] == [(60, 100)]
-    # It is unplugged while a key is held.
+    # It is unplugged while a key and the pedal are held.
+    run(page, "notelstm.input.onmidimessage({ data: [0xb1, 64, 127] })")
+    assert run(page, "return notelstm.midi.pedal")
     run(page, "notelstm.input.state = 'disconnected'; notelstm.access.onstatechange()")
+    assert not run(page, "return notelstm.midi.pedal")
     assert by_id(page, "midi-state").text == "No MIDI keyboard is connected."
     assert all(note["end"] is not None for note in notes(page, "you"))
     run(page, "navigator.requestMIDIAccess = async () => { throw new Error('no'); }")
@@ -639,6 +652,282 @@ def test_web_midi(page: Chrome) -> None:
     assert [note["end"] for note in found] == [None, None]
     run(page, send, 0xB0, 64, 0)
     assert all(note["end"] is not None for note in notes(page, "you"))
+
+
+def test_a_key_is_struck_again_under_the_pedal(page: Chrome) -> None:
+    by_id(page, "octave-up").click()  # sound is allowed after a touch
+    run(page, RECORD)
+    send = "notelstm.midi.read(arguments)"
+    run(page, send, 0xB0, 64, 127)
+    for _ in range(3):
+        run(page, send, 0x90, 60, 80)
+        run(page, send, 0x80, 60, 0)
+    assert [note["end"] is None for note in notes(page, "you")] == [False, False, True]
+    run(page, send, 0xB0, 64, 0)
+    assert run(page, "return notelstm.held.size") == 0
+    assert [note["end"] is None for note in notes(page, "you")] == [False] * 3
+    # So does one whose release did not arrive.
+    run(page, send, 0x90, 64, 80)
+    run(page, send, 0x90, 64, 80)
+    run(page, send, 0x80, 64, 0)
+    assert run(page, "return notelstm.held.size") == 0
+    sent = run(page, "return notelstm.sent.filter((type) => type.startsWith('note'))")
+    assert sent == ["note-on", "note-off"] * 5
+    # A release without a key is not that of a key of the page.
+    run(page, "notelstm.press(65, 80); notelstm.midi.read([0x80, 65, 0])")
+    assert run(page, "return notelstm.held.size") == 1
+    run(page, "notelstm.release(65)")
+    # Nothing is held, so that the model answers.
+    wait_for(lambda: is_playing(page))
+
+
+def test_the_mouse_presses_one_key_after_another(page: Chrome) -> None:
+    """The focus follows it; the key that is pressed is held until the button is released."""
+    from selenium.webdriver import ActionChains
+
+    def key(pitch: int) -> Any:
+        return page.find_element("css selector", f"#keyboard [data-pitch='{pitch}']")
+
+    def ends() -> list[bool]:
+        return [note["end"] is not None for note in notes(page, "you")]
+
+    choose(page, "rest", "0")
+    run(page, "arguments[0].scrollIntoView({ block: 'center' })", key(60))
+    ActionChains(page).click_and_hold(key(60)).release().perform()
+    wait_for(lambda: ends() == [True])
+    ActionChains(page).click_and_hold(key(64)).perform()
+    wait_for(lambda: len(ends()) == 2)
+    assert run(page, "return document.activeElement.dataset.pitch") == "64"
+    assert ends() == [True, False]
+    ActionChains(page).release().perform()
+    wait_for(lambda: ends() == [True, True])
+    # The button is released beside the keys.
+    ActionChains(page).click_and_hold(key(67)).move_to_element(by_id(page, "octave")).perform()
+    ActionChains(page).release().perform()
+    wait_for(lambda: ends() == [True] * 3)
+    assert [note["pitch"] for note in notes(page, "you")] == [60, 64, 67]
+    # A key of the screen that Space holds is released when the focus leaves it.
+    key_event(page, "rawKeyDown", "Space", " ")
+    wait_for(lambda: len(ends()) == 4)
+    assert not ends()[3]
+    run(page, "document.activeElement.blur()")
+    assert ends() == [True] * 4
+
+
+def test_a_wider_keyboard_has_no_keys_that_do_not_exist(page: Chrome) -> None:
+    def pitches() -> list[int]:
+        found: list[int] = run(page, "return [...notelstm.screen.keys.keys()]")
+        return found
+
+    resize(page, 390)
+    wait_for(lambda: len(pitches()) < 30)
+    for _ in range(6):
+        by_id(page, "octave-up").click()
+    assert pitches()[0] == 96
+    resize(page, 1280)
+    wait_for(lambda: len(pitches()) > 40)
+    assert max(pitches()) <= 127
+
+
+def test_nothing_begins_by_itself_after_another_request(page: Chrome) -> None:
+    by_id(page, "octave-up").click()  # sound is allowed after a touch
+    choose(page, "rest", "0.5")
+    run(
+        page,
+        """const set = setTimeout, clear = clearTimeout;
+        notelstm.waiting = new Set();
+        globalThis.setTimeout = (act, milliseconds) => {
+          const id = set(act, milliseconds);
+          if (milliseconds === 500) notelstm.waiting.add(id);
+          return id;
+        };
+        globalThis.clearTimeout = (id) => { notelstm.waiting.delete(id); clear(id); };""",
+    )
+    waiting = """const done = arguments[0];
+    notelstm.press(60, 80);
+    notelstm.release(60);
+    const before = notelstm.waiting.size;
+    Promise.resolve({}).then(() => done([before, notelstm.waiting.size]));"""
+    for action in (
+        "document.getElementById('clear').click()",
+        "notelstm.again()",
+        "notelstm.useFile(1)",
+        "notelstm.fill(0, 1)",
+        "notelstm.playTake({ take: 1, all_notes: [] })",
+        "notelstm.hear(1)",
+        "notelstm.stop()",
+    ):
+        assert page.execute_async_script(waiting.replace("{}", action)) == [1, 0], action
+    # The key of a phrase that was answered or dropped is released later.
+    for action in ("document.getElementById('clear').click()", "notelstm.answer()"):
+        held = f"""const done = arguments[0];
+        notelstm.press(60, 80);
+        Promise.resolve({action}).then(() => {{
+          notelstm.release(60);
+          done(notelstm.waiting.size);
+        }});"""
+        assert page.execute_async_script(held) == 0, action
+
+
+def test_the_model_is_shown_after_a_reconnection(page: Chrome) -> None:
+    choose(page, "model", "second")
+    wait_for(lambda: run(page, "return notelstm.model") == "second")
+    run(page, "notelstm.before = notelstm.models; notelstm.link.socket.close()")
+    wait_for(lambda: run(page, "return notelstm.models !== notelstm.before && notelstm.model"))
+    assert by_id(page, "model").get_attribute("value") == "second"
+    # The server was started again, with another model of the name.
+    run(
+        page,
+        """const { models, limits } = notelstm, other = { ...models[1], license: "another" };
+        notelstm.receive({ type: "welcome", models: [models[0], other], limits, resumed: true });
+        notelstm.receive({ type: "controls", controls: {}, model: "second" });""",
+    )
+    assert "another" in by_id(page, "license").text
+
+
+def test_a_model_has_no_controls_of_another(
+    page: Chrome, writer: Callable[..., Any], band: Any, serve: Callable[..., Any]
+) -> None:
+    values = "return notelstm.steering.values"
+    server = serve(app=create_app({"writer": writer(), "band": band}))
+    saved = '{"instruments": ["violin"], "temperature": 0.5}'
+    open_page(page, server.address)
+    run(page, "localStorage.setItem('notelstm-controls', arguments[0])", saved)
+    run(page, "sessionStorage.clear()")
+    open_page(page, server.address)
+    wait_for(lambda: run(page, values) == {"temperature": 0.5})
+    assert by_id(page, "facts").text == ""
+    choose(page, "model", "band")
+    wait_for(lambda: page.find_elements("css selector", ".instruments input"))
+    run(page, "notelstm.steering.set('instruments', ['soprano', 'bass'])")
+    by_id(page, "go-on").click()
+    wait_for(lambda: is_playing(page))
+    choose(page, "model", "writer")
+    wait_for(lambda: run(page, "return notelstm.model") == "writer")
+    assert run(page, values) == {"temperature": 0.5}
+    assert "instruments" not in run(page, "return localStorage.getItem('notelstm-controls')")
+    assert by_id(page, "facts").text == ""
+    assert not is_playing(page)
+    leave(page)
+
+
+def test_a_model_that_is_refused_changes_nothing(page: Chrome) -> None:
+    by_id(page, "go-on").click()
+    wait_for(lambda: is_playing(page))
+    run(
+        page,
+        """const link = notelstm.link, send = link.send.bind(link);
+        const other = { name: "third", at: 0 };
+        link.send = (type, values) => send(type, type === "model" ? other : values);""",
+    )
+    choose(page, "model", "second")
+    wait_for(lambda: "no model 'third'" in by_id(page, "facts").text)
+    assert by_id(page, "model").get_attribute("value") == "piano"
+    assert not is_playing(page)
+    # The server does not play either, and answers.
+    by_id(page, "answer").click()
+    wait_for(lambda: is_playing(page))
+
+
+def test_a_piece_from_before_the_clock_is_filled(
+    page: Chrome, writer: Callable[..., Any], serve: Callable[..., Any]
+) -> None:
+    """After a reload, the times of the piece are below 0."""
+    server = serve(app=create_app({"writer": writer()}))
+    open_page(page, server.address)
+    played = [
+        {"start": k / 2, "end": k / 2 + 0.4, "pitch": 50 + k, "velocity": 80} for k in range(20)
+    ]
+    run(page, "notelstm.link.send('notes', { notes: arguments[0] })", played)
+    page.refresh()
+    wait_for(lambda: by_id(page, "connection").text == "Connected" and notes(page, "you"))
+    run(page, "notelstm.askForPiece()")
+    wait_for(lambda: by_id(page, "fill").is_enabled())
+    assert run(page, "return notelstm.span.zero") < -9
+    by_id(page, "fill").click()
+    wait_for(lambda: takes(page))
+    wait_for(lambda: by_id(page, "fill").is_enabled())
+    # An error that names no message may be that of a span.
+    run(page, "notelstm.span.wait(true)")
+    assert not by_id(page, "fill").is_enabled()
+    run(page, "notelstm.link.send('fill it', {})")
+    wait_for(lambda: "Unknown message" in by_id(page, "facts").text)
+    assert by_id(page, "fill").is_enabled()
+    leave(page)
+
+
+def test_a_file_that_is_refused_is_not_continued(page: Chrome, tmp_path: Path) -> None:
+    run(page, RECORD)
+    by_id(page, "go-on").click()
+    wait_for(lambda: is_playing(page))
+    run(page, "notelstm.useFile(5)")
+    wait_for(lambda: "There is no file" in by_id(page, "facts").text)
+    sent = "return notelstm.sent.filter((type) => type !== 'head')"
+    assert run(page, sent) == ["continue", "stop", "prompt"]
+    assert not is_playing(page)
+    # The first note of this file is after the tenth of a second that is nearest.
+    path = tmp_path / "late.mid"
+    path.write_bytes(midi_bytes(Notes(start=[20.04, 30], end=[21, 30.04], pitch=[60, 62])))
+    by_id(page, "file").send_keys(str(path))
+    wait_for(lambda: by_id(page, "marker").is_displayed())
+    mark = by_id(page, "mark")
+    values = [mark.get_attribute(name) for name in ("min", "value", "max")]
+    assert values == ["20.1", "20.1", "30.1"]
+    by_id(page, "use-file").click()
+    wait_for(lambda: is_playing(page))
+    assert [note["pitch"] for note in notes(page, "you")] == [60]
+    # A session that is not that of the file has none.
+    run(
+        page,
+        """const { models, limits, model } = notelstm;
+        notelstm.receive({ type: "welcome", models, limits, resumed: false });
+        notelstm.receive({ type: "controls", controls: {}, model });""",
+    )
+    assert not by_id(page, "marker").is_displayed()
+    assert by_id(page, "file-state").text == ""
+
+
+def test_a_lost_connection_is_not_called_refused(
+    page: Chrome, connect: Callable[..., Any], serve: Callable[..., Any]
+) -> None:
+    server = serve(Limits(sessions=1, resume_seconds=0.05))
+    other = connect(server.address)
+    page.get(server.address)
+    wait_for(lambda: "the server is full" in by_id(page, "connection").text)
+    other.close()
+    wait_for(lambda: by_id(page, "connection").text == "Connected")
+    run(
+        page,
+        """const { link } = notelstm, changed = link.changed;
+        notelstm.texts = [];
+        link.changed = (state, text) => { notelstm.texts.push(text); changed(state, text); };
+        link.socket.close();""",
+    )
+    wait_for(lambda: run(page, "return notelstm.texts.length"))
+    assert run(page, "return notelstm.texts[0]").startswith("The connection is lost")
+    wait_for(lambda: by_id(page, "connection").text == "Connected")
+    leave(page)
+
+
+def test_a_long_take_is_scheduled_a_little_ahead(page: Chrome) -> None:
+    """Rendering all of its sounds at once would take until long after its first notes."""
+    by_id(page, "octave-up").click()  # sound is allowed after a touch
+    script = """
+    notelstm.played_again = 0;
+    const play = notelstm.synth.playNote.bind(notelstm.synth);
+    notelstm.synth.playNote = (...values) => { notelstm.played_again++; return play(...values); };
+    const note = (k) => ({ start: k / 10, end: k / 10 + 0.1, pitch: 40 + k % 40, velocity: 80,
+      program: 0, drum: false, part: "", by: "model" });
+    notelstm.playTake({ take: 1, all_notes: Array.from({ length: 600 }, (_, k) => note(599 - k)) });
+    """
+    ahead = "return Math.max(...notelstm.voices.map(({ start }) => start)) - notelstm.now"
+    assert 0 < run(page, script + ahead) <= 0.5
+    assert by_id(page, "stage").text == "A take plays"
+    assert len(notes(page, "model")) == 600
+    wait_for(lambda: run(page, "return notelstm.played_again") > 20)
+    assert run(page, ahead) <= 0.5
+    by_id(page, "answer").click()
+    assert run(page, "return notelstm.coming.length") == 0
 
 
 @pytest.mark.parametrize("width", [390, 1280])

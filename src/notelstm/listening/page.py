@@ -275,12 +275,11 @@ def _bars(notes: Notes) -> list[float]:
     beats = notes.tempo_map
     if beats is None or not beats.time_signature_beats.size:
         return []
-    shortest = float((beats.numerators * 4 / beats.denominators).min())
+    shortest, end = float((beats.numerators * 4 / beats.denominators).min()), notes.end_time
     # A tempo that no music has could make millions of bars.
-    if float(beats.beats_at(notes.end_time)) > _MOST_BARS * shortest:
+    if float(beats.beats_at(end)) > _MOST_BARS * shortest:
         return []
-    starts = bar_starts(beats, notes.end_time)
-    return [round(second, 3) for second in starts.tolist() if second <= notes.end_time]
+    return [round(second, 3) for second in bar_starts(beats, end).tolist()]
 
 
 def _json(data: object) -> str:

@@ -328,7 +328,8 @@ def bar_starts(beats: TempoMap, end: float) -> NDArray[np.float64]:
         if beats.time_signature_beats.size
         else np.full(1, 4.0)
     )
-    borders = np.append(changes, max(last, float(changes[-1])))
+    # Time signatures after the end have no bars.
+    borders = np.minimum(np.append(changes, last), last)
     starts = [
         np.arange(low, high - 1e-6, length)
         for low, high, length in zip(borders[:-1], borders[1:], lengths, strict=True)

@@ -256,6 +256,7 @@ class Player {
     this.loop = false;
     this.playing = false;
     this.rest = 0;
+    this.began = null;  // the time of the context at which `rest` is played; null until it runs
     this.load({ notes: [], seconds: 0, instruments: [] });
   }
 
@@ -271,7 +272,7 @@ class Player {
   }
 
   get position() {
-    if (!this.playing) return this.rest;
+    if (!this.playing || this.began === null) return this.rest;
     return Math.max(this.rest, this.rest + this.synth.context.currentTime - this.began);
   }
 
@@ -295,7 +296,8 @@ class Player {
     this.playing = true;
     this.changed();
     await this.synth.context.resume();
-    if (this.playing) this.begin();
+    // It may have been paused meanwhile, and begun again.
+    if (this.playing && this.began === null) this.begin();
   }
 
   begin() {
@@ -329,6 +331,7 @@ class Player {
     if (!this.playing) return;
     this.rest = Math.min(this.position, this.sample.seconds);
     this.playing = false;
+    this.began = null;
     clearInterval(this.timer);
     this.synth.silence();
     this.changed();

@@ -340,7 +340,7 @@ class Performance:
         self, at: float, seconds: float | None, seed: int | None, replaced: _Turn | None = None
     ) -> Iterator[list[Reply]]:
         """Let the model continue the piece, without the turn `replaced`, from the time `at` on."""
-        self._make_room_for_take()
+        self._check_room_for_take()
         seed = secrets.randbelow(_SEEDS) if seed is None else seed
         engine = self._engines[self.model]
         prompt = [note for turn in self._turns if turn is not replaced for note in turn.notes]
@@ -370,7 +370,9 @@ class Performance:
         yield from self._send(at, replies)
 
     def _new_take(self, seed: int, prompt: list[Played], notes: list[Played]) -> Take:
-        """Add a take to the list."""
+        """Add a take to the list, where the oldest that is not kept makes room."""
+        while len(self.takes) >= self._limits.takes:
+            del self.takes[next(n for n, take in self.takes.items() if not take.kept)]
         self._last_take += 1
         number, beats = self._last_take, self._tempo_map
         take = Take(number, self.model, seed, self.controls, prompt, notes, beats)
@@ -402,7 +404,7 @@ class Performance:
                 made: list[Played] = done.value
                 break
             yield []
-        self._make_room_for_take()
+        self._check_room_for_take()
         self._before_fills.append(self._turns)
         before, after = self._split(begin, until)
         filled = [*before, _Turn("model", made), *after]
@@ -612,14 +614,12 @@ class Performance:
             raise RefusedError("unknown", f"there is no take {number}")
         return self.takes[number]
 
-    def _make_room_for_take(self) -> None:
-        while len(self.takes) >= self._limits.takes:
-            oldest = next((n for n, take in self.takes.items() if not take.kept), None)
-            if oldest is None:
-                raise RefusedError(
-                    "full", f"{len(self.takes)} takes are kept, the most there can be: delete one"
-                )
-            del self.takes[oldest]
+    def _check_room_for_take(self) -> None:
+        """Refuse a new take if all are kept."""
+        if len(self.takes) >= self._limits.takes and all(t.kept for t in self.takes.values()):
+            raise RefusedError(
+                "full", f"{len(self.takes)} takes are kept, the most there can be: delete one"
+            )
 
     # The piece.
 

@@ -37,11 +37,13 @@ class RefusedError(Exception):
     Args:
         code: The code of the error message.
         problem: What is wrong.
+        about: The type of the message, None if it is not known.
     """
 
-    def __init__(self, code: str, problem: str) -> None:
+    def __init__(self, code: str, problem: str, about: str | None = None) -> None:
         super().__init__(problem)
         self.code: Final = code
+        self.about: Final = about
 
 
 class Message(NamedTuple):
@@ -58,7 +60,9 @@ class Message(NamedTuple):
 
 def error_of(refusal: RefusedError | NotelstmError, about: str | None = None) -> Reply:
     """The error message for a refusal, about a message of the type `about`."""
-    code = refusal.code if isinstance(refusal, RefusedError) else "impossible"
+    code = "impossible"
+    if isinstance(refusal, RefusedError):
+        code, about = refusal.code, refusal.about or about
     return {"type": "error", "code": code, "message": str(refusal), "about": about}
 
 
@@ -79,7 +83,10 @@ def parse(text: str) -> Message:
         raise RefusedError(
             "malformed", f"unknown message {_short(kind)}{did_you_mean(kind, _MESSAGES)}"
         )
-    return Message(kind, _values(found, _MESSAGES[kind], kind))
+    try:
+        return Message(kind, _values(found, _MESSAGES[kind], kind))
+    except RefusedError as refusal:
+        raise RefusedError(refusal.code, str(refusal), kind) from None
 
 
 class _Value(NamedTuple):
@@ -162,6 +169,8 @@ def _optional(check: Callable[[Any], Any]) -> _Value:
 
 
 _time: Final = _number(0, _LATEST)
+# A piece that was played before the clock began has times below 0.
+_time_in_piece: Final = _number(-_LATEST, _LATEST)
 _INSTRUMENT: Final = {
     "program": _Value(_whole(0, 127), 0),
     "drum": _Value(_flag, False),
@@ -227,8 +236,8 @@ _MESSAGES: Final[Mapping[str, Mapping[str, _Value]]] = {
     "model": {"name": _Value(_name), **_AT},
     "piece": _AT,
     "fill": {
-        "start": _Value(_time),
-        "end": _Value(_time),
+        "start": _Value(_time_in_piece),
+        "end": _Value(_time_in_piece),
         "seed": _LENGTH["seed"],
         **_AT,
     },

@@ -12,6 +12,7 @@ import socket
 import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
 
 from starlette.types import ASGIApp
 
@@ -82,7 +83,7 @@ def serve(
     address = f"http://{shown}:{bound.getsockname()[1]}/"
     if token is not None:
         # The part after # is not sent to the server, so that no log has it.
-        address += f"#token={token}"
+        address += f"#token={quote(token, safe='')}"
     server = make_server(app, limits, lambda: on_start and on_start(address))
     # A full collection of the objects that are there already takes a tenth of a second, in which no
     # note is sent; frozen, they are left out.

@@ -115,8 +115,8 @@ class Sessions:
         entry = self._entries.get(key)
         return None if entry is None else entry.performance
 
-    async def open(self, connection: Connected, hello: Message) -> tuple[str, Entry, Reply]:
-        """Open or resume the session of a client.
+    def open(self, connection: Connected, hello: Message) -> tuple[str, Entry, Reply]:
+        """Open or resume the session of a client, which `left` ends.
 
         Returns:
             Its key, its state, and the answer to the client.
@@ -152,8 +152,6 @@ class Sessions:
             entry.expiry = None
         if before is not None:
             before.replace()
-        async with entry.lock:
-            entry.performance.attach(values["clock"], values["at"])
         welcome = {
             "type": "welcome",
             "version": VERSION,
@@ -210,8 +208,12 @@ class Connected:
             return
         if opened is None:
             return
-        key, entry = opened
+        hello, key, entry, welcome = opened
+        # A client may be gone as soon as it has its session.
         try:
+            async with entry.lock:
+                entry.performance.attach(hello.values["clock"], hello.values["at"])
+            await self._send(_texts([welcome, *entry.performance.state()]))
             while entry.connection is self:
                 text = await self._text()
                 if self._allowed():
@@ -231,14 +233,14 @@ class Connected:
         finally:
             self._sessions.left(key, entry, self)
 
-    async def _hello(self) -> tuple[str, Entry] | None:
-        """Open the session; None if the client was refused."""
+    async def _hello(self) -> tuple[Message, str, Entry, Reply] | None:
+        """The hello of the client and what it opens; None if the client was refused."""
         while True:
             try:
                 message = self._parsed(await self._text())
                 if message.type != "hello":
                     raise RefusedError("not-now", "the first message is not a hello")
-                key, entry, welcome = await self._sessions.open(self, message)
+                return (message, *self._sessions.open(self, message))
             except RefusedError as refusal:
                 await self._send(_texts([error_of(refusal)]))
                 if refusal.code in ("version", "token", "full"):
@@ -248,9 +250,6 @@ class Connected:
                 if not self._allowed():
                     await self.close(_WRONG, "too many messages")
                     return None
-                continue
-            await self._send(_texts([welcome, *entry.performance.state()]))
-            return key, entry
 
     async def _handle(self, entry: Entry, text: str) -> None:
         """Handle a message, and answer it."""

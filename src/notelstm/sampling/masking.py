@@ -112,7 +112,8 @@ def check_whole(
 
 def check_number(name: str, value: object, low: float, high: float, hint: str = "") -> None:
     """Check that a setting is a number from `low` to `high`, else raise a ConfigError."""
-    if not isinstance(value, numbers.Real) or not low <= float(value) <= high:
+    # Compared without a conversion, since an int may be too large for a float.
+    if not isinstance(value, numbers.Real) or not (value <= high and not value < low):
         raise ConfigError(f"{name} {value!r} is not a number from {low:g} to {high:g}", hint=hint)
 
 

@@ -2,6 +2,12 @@
 
 import { overview } from "./roll.js";
 
+// In tenths of a second, and not before a time: the note at that time counts.
+function tenthAfter(seconds) {
+  const tenth = Number(seconds.toFixed(1));
+  return (tenth < seconds ? tenth + 0.1 : tenth).toFixed(1);
+}
+
 export class Files {
   // `address` gives the address to send it to; `use` is called with the time of the mark.
   constructor(panel, { address, use }) {
@@ -43,11 +49,18 @@ export class Files {
     this.notes = start.map((second, n) => ({ start: second, end: end[n], pitch: pitch[n], by: "you" }));
     this.seconds = Math.max(...[answer.report.seconds, 0.1]);
     const mark = this.find("mark");
-    mark.min = start[0].toFixed(1);
-    mark.max = this.seconds.toFixed(1);
-    mark.value = Math.min(this.seconds, Math.max(start[0], 20)).toFixed(1);
+    mark.min = tenthAfter(start[0]);
+    mark.max = tenthAfter(this.seconds);
+    mark.value = tenthAfter(Math.min(this.seconds, Math.max(start[0], 20)));
     this.find("marker").hidden = false;
     this.mark();
+  }
+
+  // The server has no file any more.
+  clear() {
+    this.notes = null;
+    this.find("marker").hidden = true;
+    this.find("file-state").textContent = "";
   }
 
   mark() {

@@ -34,12 +34,13 @@ export class ScreenKeyboard {
     this.focused = null;
     element.addEventListener("pointerdown", (event) => this.down(event));
     element.addEventListener("pointermove", (event) => this.move(event));
-    for (const name of ["pointerup", "pointercancel"]) {
-      element.addEventListener(name, (event) => this.up(event));
-    }
+    // A pointer may be lifted beside the keys.
+    for (const name of ["pointerup", "pointercancel"]) addEventListener(name, (event) => this.up(event));
     element.addEventListener("keydown", (event) => this.keyDown(event));
     element.addEventListener("keyup", (event) => this.keyUp(event));
-    element.addEventListener("focusout", () => this.let());
+    // The focus also moves when a pointer presses the next key, which holds on.
+    element.addEventListener("focusout", () => this.up({ pointerId: "key" }));
+    addEventListener("blur", () => this.let());
     element.addEventListener("contextmenu", (event) => event.preventDefault());
     new ResizeObserver(() => this.build()).observe(element);
   }
@@ -58,7 +59,6 @@ export class ScreenKeyboard {
   // Keys from a C on.
   show(low) {
     this.low = Math.min(Math.max(12, low), 96);
-    while (this.high > 127) this.low -= 12;
     this.build(true);
   }
 
@@ -78,6 +78,8 @@ export class ScreenKeyboard {
     const shown = this.drums ? "pads" : this.whites;
     if (!anew && this.shown === shown) return;
     this.shown = shown;
+    // A wider keyboard would have keys above the highest pitch.
+    while (this.high > 127) this.low -= 12;
     this.let();
     const before = this.focused, had = this.element.contains(document.activeElement);
     this.keys.clear();
@@ -260,17 +262,19 @@ export class MidiKeyboard {
     const inputs = [...access.inputs.values()].filter((input) => input.state === "connected");
     for (const input of inputs) input.onmidimessage = (event) => this.read(event.data);
     this.let();  // the keys of one that is gone are never released
+    this.pedal = false;
     this.changed(inputs.map((input) => input.name));
   }
 
   read([status, first, second]) {
     const kind = status & 0xf0;
     if (kind === 0x90 && second > 0) {
+      // A key that still sounds is struck again.
+      if (this.down.has(first) || this.sustained.delete(first)) this.release(first);
       this.down.add(first);
-      this.sustained.delete(first);
       this.press(first, second);
     } else if (kind === 0x80 || kind === 0x90) {
-      this.down.delete(first);
+      if (!this.down.delete(first)) return;
       if (this.pedal) this.sustained.add(first);
       else this.release(first);
     } else if (kind === 0xb0 && first === 64) {

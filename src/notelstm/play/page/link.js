@@ -37,6 +37,7 @@ export class Link {
     if (message.type === "welcome") {
       sessionStorage.setItem("notelstm-session", message.session);
       this.attempts = 0;
+      this.refused = null;
       this.open = true;
       this.changed("connected", "");
     } else if (message.type === "error" && !this.open) {

@@ -7,7 +7,7 @@ import { Link } from "./link.js";
 import { pitchName, shortcuts } from "./parts.js";
 import { Roll } from "./roll.js";
 import { Span } from "./span.js";
-import { Steering } from "./steering.js";
+import { Steering, possible } from "./steering.js";
 import { Takes } from "./takes.js";
 
 const HELD = 6;           // seconds that a pressed key sounds at most
@@ -15,7 +15,10 @@ const LEAD = 0.15;        // seconds from a request to the first note, at least
 const LONGEST_LEAD = 1.5; // and at most, however slow the server is
 const LEAD_SPARE = 1.5;   // the lead as a multiple of the time in which the server has answered
 const HEAD = 250;         // milliseconds between messages of the play head
+const SCHEDULE = 60;      // and between looks at the notes of a take that is played again
 const SHORTEST = 3;       // seconds of an answer that is as long as the phrase
+const COMING = 0.5;       // seconds for which a take that is played again is scheduled ahead
+const COMING_HIDDEN = 2.5; // and in hidden tabs, whose timers are throttled
 const RELEASE = 0.09;     // seconds in which a released key falls silent
 const PHRASE = [          // the beginning of Bach's prelude in C major, for the first visit
   [60, 64, 67, 72, 76, 67, 72, 76], [60, 64, 67, 72, 76, 67, 72, 76],
@@ -45,9 +48,11 @@ class App {
     this.phrase = null;       // the times of the player's phrase: {from, to}
     this.take = null;         // the number of the take that the model plays
     this.replayed = null;     // the time of the end of a take that is played again
+    this.coming = [];         // its notes that are not scheduled yet
     this.late = 0;            // notes that came after their time
     this.lead = LEAD;
     this.asked = null;        // the time of the last request for a take
+    this.prompted = false;    // whether a file is to be continued as soon as it is the piece
     this.models = [];
     this.instruments = [];    // that the player can choose from
     this.instrument = PIANO;  // of the player
@@ -112,11 +117,14 @@ class App {
   welcome(message) {
     this.models = message.models;
     this.limits = message.limits;
+    this.model = undefined;   // the server may have been started with others
+    this.prompted = false;
     this.resumed = message.resumed;
     this.asking = false;
     this.span.wait(false);
     byId("model").replaceChildren(...this.models.map(({ name }) => Object.assign(document.createElement("option"), { value: name, textContent: name })));
     if (message.resumed) byId("welcome").hidden = true;
+    else this.files.clear();
   }
 
   controlled({ controls, model }) {
@@ -125,7 +133,8 @@ class App {
       byId("model").value = model;
       this.showCard(this.models.find(({ name }) => name === model));
     }
-    const saved = JSON.parse(localStorage.getItem("notelstm-controls") || "{}");
+    const last = JSON.parse(localStorage.getItem("notelstm-controls") || "{}");
+    const saved = possible(last, this.steering.controls);
     // A new session takes over the controls of the last one.
     if (this.resumed === false && Object.keys(saved).length) {
       this.resumed = true;
@@ -186,6 +195,10 @@ class App {
     this.asking = false;
     if (asked) return;
     this.roll.replace(notes);
+    if (this.prompted) {
+      this.prompted = false;
+      this.ask("continue", { seconds: this.length });
+    }
     if (playing !== undefined) this.take = playing;
     if (playing) {
       // The connection was lost for a moment: what it lost is scheduled now.
@@ -197,7 +210,6 @@ class App {
 
   begin({ take }) {
     this.take = take;
-    this.phrase = null;
     this.announce("The model plays");
     this.update();
   }
@@ -241,13 +253,19 @@ class App {
   // Ask for a take that begins as soon as its notes can be here.
   ask(type, values) {
     this.asked = this.now;
-    this.link.send(type, { at: this.now + this.lead, ...values });
+    // What is pressed from here on is another phrase.
+    if (this.link.send(type, { at: this.now + this.lead, ...values })) this.phrase = null;
+  }
+
+  // A note for the synthesizer, and the seconds of its string.
+  played(note) {
+    const seconds = note.end - note.start;
+    const instrument = { name: note.by, timbre: note.drum ? "" : SOUNDS.timbre_of[note.program] };
+    return [{ ...note, seconds, instrument }, Math.max(seconds, 1)];
   }
 
   sound(note, when) {
-    const seconds = note.end - note.start;
-    const instrument = { name: note.by, timbre: note.drum ? "" : SOUNDS.timbre_of[note.program] };
-    const voice = this.synth.playNote({ ...note, seconds, instrument }, Math.max(seconds, 1), when, 0);
+    const seconds = note.end - note.start, voice = this.synth.playNote(...this.played(note), when, 0);
     if (voice) this.voices.push({ voice, start: when, end: when + seconds, pitch: note.pitch, drum: note.drum });
   }
 
@@ -291,8 +309,12 @@ class App {
   }
 
   failed({ message, about }) {
-    if (about === "fill") this.span.wait(false);
-    if (about === "piece") this.asking = false;
+    // Of a message that the server could not read, it does not say which one it was.
+    const concerns = (type) => about === type || about === null;
+    if (concerns("fill")) this.span.wait(false);
+    if (concerns("piece")) this.asking = false;
+    if (concerns("prompt")) this.prompted = false;
+    if (about === "model") byId("model").value = this.model;
     this.announce(message, true);
   }
 
@@ -301,6 +323,9 @@ class App {
     if (this.take !== null) this.announce("Your turn");
     this.take = null;
     this.replayed = null;
+    this.coming = [];
+    this.prompted = false;
+    clearTimeout(this.resting);
     for (const { voice } of this.voices) this.synth.end(voice, from, 0.06);
     this.voices = [];
     this.roll.cut(from);
@@ -315,7 +340,6 @@ class App {
       return;
     }
     const at = this.now;
-    clearTimeout(this.resting);
     this.quiet(at);
     const { program, drum } = this.instrument;
     const note = { pitch, velocity, start: at, end: null, by: "you", ...this.instrument };
@@ -338,7 +362,8 @@ class App {
     if (this.phrase) this.phrase.to = at;
     this.link.send("note-off", { pitch, at, program, drum, part });
     const rest = Number(byId("rest").value);
-    if (rest && !this.held.size) this.resting = setTimeout(() => this.answer(), 1000 * rest);
+    // A phrase that has been answered or dropped meanwhile has no answer.
+    if (rest && !this.held.size && this.phrase) this.resting = setTimeout(() => this.answer(), 1000 * rest);
     this.update();
   }
 
@@ -349,7 +374,6 @@ class App {
   }
 
   async answer(seconds = this.length) {
-    clearTimeout(this.resting);
     await this.wake();
     this.hideWelcome();
     if (this.take === null) this.quiet(this.now);
@@ -370,7 +394,6 @@ class App {
   }
 
   undo() {
-    clearTimeout(this.resting);
     this.quiet(this.now);
     this.phrase = null;
     this.link.send("undo", { at: this.now });
@@ -395,37 +418,67 @@ class App {
     localStorage.setItem("notelstm-controls", JSON.stringify(controls));
     // At most ten times a second, and the last value always.
     this.wanted = controls;
-    this.steering.timer ??= setTimeout(() => {
-      this.steering.timer = null;
-      this.link.send("steer", { at: this.now, controls: this.wanted });
-    }, 100);
+    this.steering.timer ??= setTimeout(() => this.sendControls(), 100);
+  }
+
+  sendControls() {
+    clearTimeout(this.steering.timer);
+    this.steering.timer = null;
+    this.link.send("steer", { at: this.now, controls: this.wanted });
   }
 
   async hear(take) {
     await this.wake();
-    if (this.take !== null) this.stop();
+    this.stop();
     this.link.send("take", { take });
   }
 
   playTake({ take, all_notes: notes }) {
-    const begin = this.now + LEAD;
     this.quiet(this.now);
-    for (const note of notes) {
-      const shown = { ...note, start: note.start + begin, end: note.end + begin };
-      this.roll.add(shown);
-      this.sound(shown, shown.start);
-    }
-    this.replayed = Math.max(begin, ...notes.map((note) => note.end + begin));
+    const first = notes.filter((note) => note.start < COMING);
+    for (const note of first) this.synth.string(...this.played(note));
+    const begin = this.now + LEAD;
+    this.coming = notes.map((note) => ({ ...note, start: note.start + begin, end: note.end + begin }))
+      .sort((a, b) => a.start - b.start);
+    for (const note of this.coming) this.roll.add(note);
+    this.replayed = Math.max(begin, ...this.coming.map((note) => note.end));
+    this.scheduleTake();
     this.announce(`Playing take ${take}`);
     this.update();
+  }
+
+  // A little ahead, since the sounds of a long take need seconds to be rendered.
+  scheduleTake() {
+    const until = this.now + (document.hidden ? COMING_HIDDEN : COMING);
+    while (this.coming.length && this.coming[0].start < until) {
+      const note = this.coming.shift();
+      this.sound(note, note.start);
+    }
+    clearTimeout(this.scheduling);
+    if (this.coming.length) this.scheduling = setTimeout(() => this.scheduleTake(), SCHEDULE);
   }
 
   async useFile(until) {
     await this.wake();
     this.hideWelcome();
+    if (this.take !== null) this.link.send("stop", { at: this.now });
     this.quiet(this.now);
-    this.link.send("prompt", { until, at: this.now });
-    this.ask("continue", { seconds: this.length });
+    this.phrase = null;
+    this.prompted = this.link.send("prompt", { until, at: this.now });
+  }
+
+  // The model changes; what it has no controls for is dropped, since the server would refuse it.
+  changeModel(name) {
+    if (this.take !== null) this.link.send("stop", { at: this.now });
+    this.quiet(this.now);
+    const { controls } = this.models.find((model) => model.name === name);
+    const values = possible(this.steering.values, controls);
+    if (JSON.stringify(values) !== JSON.stringify(this.steering.values)) {
+      this.steering.show(values);
+      this.steer(values);
+      this.sendControls();
+    }
+    this.link.send("model", { name, at: this.now });
   }
 
   // The state of the page.
@@ -446,10 +499,7 @@ class App {
     click("midi", () => this.connectMidi());
     byId("midi").hidden = !MidiKeyboard.exists;
     if (!MidiKeyboard.exists) byId("midi-state").textContent = "This browser has no Web MIDI.";
-    byId("model").addEventListener("change", (event) => {
-      this.quiet(this.now);
-      this.link.send("model", { name: event.target.value, at: this.now });
-    });
+    byId("model").addEventListener("change", (event) => this.changeModel(event.target.value));
     byId("instrument").addEventListener("change", (event) => {
       localStorage.setItem("notelstm-instrument", event.target.value);
       this.choose(this.instruments.find(({ part }) => part === event.target.value));

@@ -10,6 +10,18 @@ const PITCHES = new Set(["low", "high"]);
 
 const make = (name, values = {}) => Object.assign(document.createElement(name), values);
 
+// Those of some values that a model with these controls has.
+export function possible(values, controls) {
+  const found = {};
+  for (const [name, value] of Object.entries(values)) {
+    const control = controls.find((one) => one.name === name), choices = control?.choices;
+    const chosen = choices?.filter((choice) => value.includes(choice));
+    // All instruments are those of the model alone.
+    if (chosen ? chosen.length && chosen.length < choices.length : control) found[name] = chosen || value;
+  }
+  return found;
+}
+
 export class Steering {
   // `changed` is called with the controls that are set, by name.
   constructor(element, changed) {
