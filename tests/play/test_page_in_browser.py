@@ -176,14 +176,22 @@ def test_the_first_phrase_can_be_interrupted(page: Chrome) -> None:
 
 def test_pressed_keys_are_heard_and_answered(page: Chrome) -> None:
     assert run(page, LEVEL) == 0
+    # On a busy machine, a text may be replaced before it is read.
+    run(
+        page,
+        """const text = (id) => document.getElementById(id).textContent;
+        notelstm.shown = new Set();
+        new MutationObserver(() => notelstm.shown.add(text("status")).add(text("stage")))
+          .observe(document.body, { childList: true, subtree: true, characterData: true });""",
+    )
     play_phrase(page)
     wait_for(lambda: run(page, LEVEL) > 0.01)
     assert [note["pitch"] for note in notes(page, "you")] == [48, 52, 55, 59]
     # After the rest, the model answers by itself.
-    wait_for(lambda: by_id(page, "stage").text == "The model plays")
     wait_for(lambda: len(notes(page, "model")) > 2)
-    assert by_id(page, "status").get_attribute("textContent") == "The model plays"
     wait_for(lambda: not is_playing(page) and takes(page))
+    shown = run(page, "return [...notelstm.shown]")
+    assert {"The model plays", "Your turn", "Take 1 is in the list"} <= set(shown)
     assert takes(page)[0]["prompt_notes"] == 4
     assert by_id(page, "stage").text == "Your turn"
 
@@ -471,10 +479,12 @@ def test_takes_are_kept_replaced_and_undone(page: Chrome) -> None:
     page.find_element("css selector", "[data-action=play-1]").click()
     wait_for(lambda: notes(page, "model"))
     wait_for(lambda: run(page, LEVEL) > 0.01)
-    assert by_id(page, "stage").text == "A take plays"
+    # In one go: a short take is soon over.
+    stages = """const stage = document.getElementById("stage"), before = stage.textContent;
+        document.getElementById("answer").click();
+        return [before, stage.textContent];"""
+    assert run(page, stages) == ["A take plays", "Your turn"]
     assert axe(page) == []
-    by_id(page, "answer").click()
-    assert by_id(page, "stage").text == "Your turn"
     assert run(page, "return notelstm.voices.length") == 0
 
 

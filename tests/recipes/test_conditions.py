@@ -171,7 +171,7 @@ def test_unknown_labels(bundle: Bundle, caplog: pytest.LogCaptureFixture) -> Non
     assert unknown == generate(bundle, 20, seed=2)
     with pytest.raises(FieldError, match="no field 'moods'"):
         generate(bundle, 20, given={"moods": "high"})
-    with pytest.raises(FieldError, match="pitch 'high' is not a class id"):
+    with pytest.raises(FieldError, match="'pitch' is sampled, not given"):
         generate(bundle, 20, given={"pitch": "high"})
 
 
