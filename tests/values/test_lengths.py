@@ -114,7 +114,8 @@ def test_a_file_without_a_length_is_as_before(tmp_path: Path) -> None:
     assert read_midi(tmp_path / "two.mid").length is None
 
 
-@given(st.floats(1.001, 5000.0), st.floats(20.0, 300.0))
+# pretty_midi reads no file of more than 10,000,000 ticks: 4,166 s at this tempo and resolution.
+@given(st.floats(1.001, 4150.0), st.floats(20.0, 300.0))
 def test_the_length_of_a_file_is_read(length: float, tempo: float) -> None:
     piece = replace(TWO, length=length, tempo_map=TempoMap(tempos=[tempo]))
     data = midi_bytes(piece, ticks_per_beat=480)
