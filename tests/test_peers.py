@@ -128,22 +128,48 @@ def test_other_tables(peers: Any) -> None:
     assert f"| 2.50 M | 1,234 | 1.25 | 1,200 | 200 | 3 | 0.50 | {lines} |" in row
 
 
-def test_trials_are_three_rates_and_then_another_batch(peers: Any) -> None:
+def test_trials_are_of_rates_up_to_those_beside_the_best_and_then_of_another_batch(
+    peers: Any,
+) -> None:
     class Some:
         rates, batches = (3.0, 1.0, 9.0), (16, 4)
 
+    of_rate = {9: None, 3: 2.5, 1: 2.0, 0.3: 1.5, 0.1: 1.46}
     trials: list[dict[str, Any]] = [{"rate": 1.0, "batch": 16, "nats_per_note": 2.0}]
     tried = []
     for rate, batch in peers.settings_to_try(Some, trials):
         tried.append((rate, batch))
-        nats = None if rate == 9 else rate if batch == 16 else 1.96
+        nats = of_rate[rate] if batch == 16 else 1.48
         trials.append({"rate": rate, "batch": batch, "nats_per_note": nats})
-    # The trial that was already made is not repeated.
-    assert tried == [(3, 16), (9, 16), (1, 4)]
+    # The trial that was already made is not repeated; .1 is better by too little to go on.
+    assert tried == [(3, 16), (9, 16), (0.3, 16), (0.1, 16), (0.3, 4)]
     # The other batch is better by too little to count, until it is better by more.
-    assert peers.best_of(trials) == {"rate": 1.0, "batch": 16, "nats_per_note": 2.0}
-    trials[-1]["nats_per_note"] = 1.9
+    assert peers.best_of(trials) == {"rate": 0.3, "batch": 16, "nats_per_note": 1.5}
+    trials[-1]["nats_per_note"] = 1.4
     assert peers.best_of(trials) == trials[-1]
+
+
+def test_rates_are_tried_above_the_highest_until_one_diverges(peers: Any) -> None:
+    trials = [{"rate": 1.0, "nats_per_note": 2.0}, {"rate": 0.3, "nats_per_note": 3.0}]
+    assert peers.beyond(trials) == 3
+    trials.append({"rate": 3.0, "nats_per_note": None})
+    assert peers.beyond(trials) is None
+
+
+def test_only_runs_that_are_missing_or_of_other_settings_are_made(
+    peers: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = results_of([100, 120], [160, 170], [150, 160])
+    made = []
+    monkeypatch.setattr(peers, "settings_to_try", lambda tool, trials: [])
+    monkeypatch.setattr(peers, "write", lambda results: None)
+    monkeypatch.setattr(peers, "apart", lambda run: made.append(run) or dict(run))
+    tool = results["tools"]["expressive"]
+    (best,) = (t for t in tool["trials"] if t["nats_per_note"] == 5)
+    tool["runs"] = {"0": {"rate": best["rate"], "batch": best["batch"]}, "1": {"rate": 7.0}}
+    peers.measure(dict, "expressive", results, 3)
+    assert [run["seed"] for run in made] == [1, 2]
+    assert all(run["rate"] == best["rate"] for run in tool["runs"].values())
 
 
 def test_figures_without_velocities_are_named(peers: Any) -> None:

@@ -4,7 +4,7 @@
 
 trains each tool on the same pieces of MAESTRO for the same time on the same cores, and scores it in
 nats per note on the beginnings of the same validation pieces. The learning rate and the batch of
-each tool are chosen by four short trials on other training pieces. The figures are written to
+each tool are chosen by short trials on other training pieces. The figures are written to
 ``peers.json`` beside this script and the tables to ``peers.md``. Each run has a process of its own,
 and is written as soon as it is finished, so that the same command continues an interrupted one.
 ``--table`` rewrites the tables without measuring.
@@ -65,6 +65,8 @@ MARKS = (1 / 6, 1 / 2, 1.0)
 """Fractions of the time at which a model is scored: 5, 15 and 30 minutes of 30."""
 TUNED_ON, TUNED_NOTES, TRIAL = 8, 1000, 1 / 8
 """Training pieces that a trial is scored on, how many of their notes, and its share of the time."""
+RATIO = 3
+"""The next rate beyond the lowest or the highest."""
 ALIKE = 0.05
 """The difference in nats per note up to which trials are taken as equally good."""
 GENERATED, PROMPT = 500, 25
@@ -177,12 +179,30 @@ def apart(run: Run) -> dict[str, Any]:
 
 
 def settings_to_try(tool: type[Tool], trials: list[dict[str, Any]]) -> Iterator[tuple[float, int]]:
-    """Rate and batch of each trial that is missing: all rates, then the best with other batches."""
+    """Rate and batch of each trial that is missing.
+
+    First come the rates of the tool, then those beyond as long as the best is the lowest or the
+    highest, then the best rate with other batches.
+
+    Args:
+        tool: The tool.
+        trials: Those that were made; each that is asked for is added by the caller.
+    """
     first, *others = tool.batches
     done = [(trial["rate"], trial["batch"]) for trial in trials]
     yield from ((rate, first) for rate in tool.rates if (rate, first) not in done)
+    while (rate := beyond([trial for trial in trials if trial["batch"] == first])) is not None:
+        yield rate, first
     best = best_of(trials)["rate"]
     yield from ((best, batch) for batch in others if (best, batch) not in done)
+
+
+def beyond(trials: Sequence[dict[str, Any]]) -> float | None:
+    """The rate that follows if the best of these trials has the lowest or highest rate, or None."""
+    rates, best = [trial["rate"] for trial in trials], best_of(trials)["rate"]
+    if min(rates) < best < max(rates):
+        return None
+    return float(f"{best * (RATIO if best == max(rates) else 1 / RATIO):.1g}")
 
 
 def best_of(trials: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -204,11 +224,10 @@ def measure(run: Callable[..., Run], key: str, results: dict[str, Any], seeds: i
     for rate, batch in settings_to_try(tool, found["trials"]):
         found["trials"].append(apart(run(key=key, rate=rate, batch=batch, seed=None)))
         write(results)
-    best = best_of(found["trials"])
+    best = {name: best_of(found["trials"])[name] for name in ("rate", "batch")}
     for seed in range(seeds):
-        if str(seed) not in found["runs"]:
-            settings = {"rate": best["rate"], "batch": best["batch"], "seed": seed}
-            found["runs"][str(seed)] = apart(run(key=key, **settings))
+        if not best.items() <= found["runs"].get(str(seed), {}).items():
+            found["runs"][str(seed)] = apart(run(key=key, seed=seed, **best))
             write(results)
 
 

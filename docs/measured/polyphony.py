@@ -33,7 +33,6 @@ from torch import nn
 from typing_extensions import override
 
 from notelstm.adaptation import Adaptation
-from notelstm.data import Transpose
 from notelstm.evaluation import RowScores, averaged, nats_per_row
 from notelstm.fields import Rows
 from notelstm.files import atomic_write
@@ -53,30 +52,40 @@ class Setting:
         file: The name of the file.
         voices: The largest number of pitches in a frame of the training and validation splits.
         epochs: Passes over the training split.
-        seeds: The number of models with the copied frame, which are averaged.
+        seeds: The number of models of each order of the pitches, which are averaged.
         hidden_size: The number of LSTM units.
         batch_size: Sequences of 32 frames in a batch.
         learning_rate: The highest learning rate.
         dropout: The dropout probability.
+        weight_dropout: That of the recurrent weights.
     """
 
     file: str
     voices: int
     epochs: int
-    seeds: int = 2
+    seeds: int = 1
     hidden_size: int = 256
     batch_size: int = 16
     learning_rate: float = 0.003
     dropout: float = 0.5
+    weight_dropout: float = 0.0
 
 
 SETTINGS: Mapping[str, Setting] = {
     "JSB": Setting(
-        file="JSB_Chorales.mat", voices=4, epochs=48, seeds=3, batch_size=8, dropout=0.4
+        file="JSB_Chorales.mat",
+        voices=4,
+        epochs=64,
+        seeds=3,
+        batch_size=8,
+        dropout=0.4,
+        weight_dropout=0.5,
     ),
-    "Piano-midi": Setting(file="Piano_midi.mat", voices=12, epochs=9, dropout=0.4),
-    "Nottingham": Setting(file="Nottingham.mat", voices=9, epochs=7, dropout=0.25),
-    "MuseData": Setting(file="MuseData.mat", voices=15, epochs=2, dropout=0.25),
+    "Piano-midi": Setting(
+        file="Piano_midi.mat", voices=12, epochs=20, dropout=0.4, weight_dropout=0.3
+    ),
+    "Nottingham": Setting(file="Nottingham.mat", voices=9, epochs=20, dropout=0.35),
+    "MuseData": Setting(file="MuseData.mat", voices=15, epochs=7, dropout=0.3),
 }
 ADAPTATIONS = (
     Adaptation(segment=32, learning_rate=1e-4),
@@ -89,31 +98,58 @@ TUNING = 10_000
 SPLITS = {"validation": "validdata", "test": "testdata"}
 
 
-def recipe_of(setting: Setting, seed: int, *, copied: bool) -> Recipe:
+@dataclass(frozen=True)
+class Kind:
+    """What a model of a set is trained with.
+
+    Attributes:
+        seed: The seed.
+        copied: Whether the rows have the copied frame.
+        descending: Whether the highest pitch of a frame comes first.
+    """
+
+    seed: int
+    copied: bool
+    descending: bool
+
+    def encoder(self, setting: Setting) -> FrameEncoder:
+        """The encoder of the rows."""
+        return FrameEncoder(voices=setting.voices, copied=self.copied, descending=self.descending)
+
+
+def recipe_of(setting: Setting, kind: Kind) -> Recipe:
     """The recipe of one model."""
-    recipe = frames(voices=setting.voices, copied=copied)
+    recipe = frames(voices=setting.voices, copied=kind.copied, descending=kind.descending)
+    model = functools.partial(
+        FrameLSTM,
+        hidden_size=setting.hidden_size,
+        dropout=setting.dropout,
+        weight_dropout=setting.weight_dropout,
+    )
     return replace(
         recipe,
-        model=functools.partial(
-            FrameLSTM, hidden_size=setting.hidden_size, dropout=setting.dropout
-        ),
+        model=model,
         batch_size=setting.batch_size,
-        transforms=(Transpose(low=-3, high=3, lowest=21, highest=108, probability=0.5),),
         training=replace(
             recipe.training,
             epochs=setting.epochs,
             learning_rate=setting.learning_rate,
             checkpoint_every=1,
-            seed=seed,
+            seed=kind.seed,
             device="cpu",
         ),
     )
 
 
-def models_of(setting: Setting) -> list[tuple[str, int, bool]]:
-    """The key, seed and kind of each model of a set, in the order of training."""
-    copied = [(f"copied-{seed}", seed, True) for seed in range(setting.seeds)]
-    return [*copied, ("plain-0", 0, False)]
+def models_of(setting: Setting) -> dict[str, Kind]:
+    """The kind of each model of a set by its key, in the order of training."""
+    found = {}
+    for seed in range(setting.seeds):
+        found[f"ascending-{seed}"] = Kind(seed, copied=True, descending=False)
+        found[f"descending-{seed}"] = Kind(seed, copied=True, descending=True)
+        if not seed:
+            found["plain-0"] = Kind(seed, copied=False, descending=False)
+    return found
 
 
 class CpuTime(Callback):
@@ -136,12 +172,11 @@ class CpuTime(Callback):
         self._before, self._start = 60 * state["minutes"], time.process_time()
 
 
-def train(
-    name: str, key: str, seed: int, *, copied: bool, folder: Path, models: Path
-) -> dict[str, Any]:
+def train(name: str, key: str, *, folder: Path, models: Path) -> dict[str, Any]:
     """Train one model and keep it; its figures on the validation split."""
     setting = SETTINGS[name]
-    recipe = recipe_of(setting, seed, copied=copied)
+    kind = models_of(setting)[key]
+    recipe = recipe_of(setting, kind)
     path = str(folder / setting.file)
     training, validation = (
         list(MatRolls(path=path, split=split).pieces()) for split in ("traindata", "validdata")
@@ -158,7 +193,7 @@ def train(
     model = cast(nn.Module, bundle.model)
     with atomic_write(models / f"{name}-{key}.pt") as beside:
         torch.save(model.state_dict(), beside)
-    rows = rows_of(folder, setting, "validation", copied=copied)
+    rows = rows_of(folder, setting, "validation", kind)
     scores = nats_per_row(bundle.model, recipe.encoder, rows)
     return {
         "validation": scores.per_row(),
@@ -167,17 +202,18 @@ def train(
     }
 
 
-def load(name: str, key: str, seed: int, *, copied: bool, models: Path) -> NoteModel:
+def load(name: str, key: str, *, models: Path) -> NoteModel:
     """A model that has been trained."""
-    model = recipe_of(SETTINGS[name], seed, copied=copied).build_model()
+    setting = SETTINGS[name]
+    model = recipe_of(setting, models_of(setting)[key]).build_model()
     module = cast(nn.Module, model)
     module.load_state_dict(torch.load(models / f"{name}-{key}.pt", weights_only=True))
     return model
 
 
-def rows_of(folder: Path, setting: Setting, split: str, *, copied: bool) -> list[Rows]:
+def rows_of(folder: Path, setting: Setting, split: str, kind: Kind) -> list[Rows]:
     """The rows of the pieces of a split."""
-    encoder = FrameEncoder(voices=setting.voices, copied=copied)
+    encoder = kind.encoder(setting)
     corpus = MatRolls(path=str(folder / setting.file), split=SPLITS[split])
     return [encoder.encode(notes) for _, notes in corpus.pieces()]
 
@@ -208,15 +244,25 @@ class Row:
 
 def rows_of_table(name: str, trained: Mapping[str, Any]) -> list[Row]:
     """The rows of one set, of the models that are trained."""
-    keys = [key for key, _, copied in models_of(SETTINGS[name]) if copied and key in trained]
-    kinds = []
-    if "copied-0" in trained:
-        kinds.append(("single model", ["copied-0"]))
-    kinds += [(f"average of {n} models", keys[:n]) for n in range(2, len(keys) + 1)]
-    rows = [Row(label, several, False) for label, several in kinds]
-    if "plain-0" in trained:
-        rows.insert(0, Row("single model, without the copied frame", ["plain-0"], False))
-    return rows + [Row(f"{label}, dynamic evaluation", several, True) for label, several in kinds]
+    ascending, descending = "ascending-0", "descending-0"
+    rows = []
+    for label, key in (
+        ("single model, without the copied frame", "plain-0"),
+        ("single model", ascending),
+        ("single model, from the highest pitch down", descending),
+    ):
+        if key in trained:
+            rows.append(Row(label, [key], adapt=False))
+    averages = []
+    for count in range(1, SETTINGS[name].seeds + 1):
+        keys = [f"{order}-{k}" for order in ("ascending", "descending") for k in range(count)]
+        if all(key in trained for key in keys):
+            averages.append((f"average of {len(keys)} models", keys))
+    rows += [Row(label, keys, adapt=False) for label, keys in averages]
+    if ascending in trained:
+        averages.insert(0, ("single model", [ascending]))
+    adapted = [averages[0], averages[-1]] if len(averages) > 1 else averages
+    return rows + [Row(f"{label}, dynamic evaluation", keys, adapt=True) for label, keys in adapted]
 
 
 @functools.cache
@@ -232,22 +278,29 @@ def model_scores(
 ) -> RowScores:
     """The scores of a model on a split, or on a part of it, of whole pieces."""
     setting = SETTINGS[name]
-    (kind,) = ((seed, copied) for other, seed, copied in models_of(setting) if other == key)
-    seed, copied = kind
-    encoder = FrameEncoder(voices=setting.voices, copied=copied)
-    model = load(name, key, seed, copied=copied, models=models)
-    rows = rows_of(folder, setting, split, copied=copied)
+    kind = models_of(setting)[key]
+    rows = rows_of(folder, setting, split, kind)
     if part:
         step = max(1, sum(map(len, rows)) // TUNING)
         rows = rows[::step]
-    return nats_per_row(model, encoder, rows, adapt=adapt)
+    model = load(name, key, models=models)
+    return nats_per_row(model, kind.encoder(setting), rows, adapt=adapt)
 
 
 def score(
     name: str, row: Row, split: str, adapt: Adaptation | None, *, folder: Path, models: Path
 ) -> RowScores:
-    """The scores of a row on a split."""
-    return averaged([model_scores(name, key, split, adapt, folder, models) for key in row.keys])
+    """The scores of a row on a split.
+
+    Models of one order of the pitches are averaged field by field, then both orders by whole rows.
+    """
+    kinds = models_of(SETTINGS[name])
+    orders: dict[bool, list[RowScores]] = {}
+    for key in row.keys:
+        scores = model_scores(name, key, split, adapt, folder, models)
+        orders.setdefault(kinds[key].descending, []).append(scores)
+    means = [averaged(scores) for scores in orders.values()]
+    return averaged([mean.whole_rows() for mean in means])
 
 
 def adaptation_of(found: dict[str, Any], name: str, *, folder: Path, models: Path) -> Adaptation:
@@ -256,7 +309,9 @@ def adaptation_of(found: dict[str, Any], name: str, *, folder: Path, models: Pat
     for adapt in ADAPTATIONS:
         key = f"{adapt.learning_rate:g}"
         if key not in tried:
-            scores = model_scores(name, "copied-0", "validation", adapt, folder, models, part=True)
+            scores = model_scores(
+                name, "ascending-0", "validation", adapt, folder, models, part=True
+            )
             tried[key] = scores.per_row()
             write(name, found)
     best = min(tried, key=lambda key: float(tried[key]))
@@ -268,11 +323,11 @@ def measure(
 ) -> None:
     """Train up to `most` models of each set and score them, and write each result."""
     wanted = [(name, *model) for name in results for model in enumerate(models_of(SETTINGS[name]))]
-    for name, number, (key, seed, copied) in sorted(wanted, key=lambda one: one[1]):
+    for name, number, key in sorted(wanted, key=lambda one: one[1]):
         trained = results[name].setdefault("models", {})
         if key not in trained and number < most:
             print(f"{name}: training {key}", flush=True)
-            trained[key] = train(name, key, seed, copied=copied, folder=folder, models=models)
+            trained[key] = train(name, key, folder=folder, models=models)
             write(name, results[name])
     for adapted in (False, True):
         for name, found in results.items():
@@ -338,12 +393,18 @@ def table_of(results: Mapping[str, Any]) -> str:
                 f"{row['cpu_minutes']:.1f}",
             ]
             lines.append(f"| {name} | {label} | {' | '.join(cells)} |")
-    lines += ["", "| set | validation of the single models, by seed |", "|---|---|"]
+    head = "| set | validation of the single models, by seed | from the highest pitch down |"
+    lines += ["", head, "|---|---|---|"]
     for name in SETTINGS:
         models = results.get(name, {}).get("models", {})
-        seeds = [models[key]["validation"] for key in sorted(models) if key.startswith("copied")]
-        if seeds:
-            lines.append(f"| {name} | {', '.join(f'{nats:.3f}' for nats in seeds)} |")
+        orders = [
+            ", ".join(
+                f"{models[k]['validation']:.3f}" for k in sorted(models) if k.startswith(order)
+            )
+            for order in ("ascending", "descending")
+        ]
+        if any(orders):
+            lines.append(f"| {name} | {' | '.join(orders)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -95,6 +95,16 @@ def test_averages_are_of_probabilities() -> None:
     assert mean.per_row() < np.mean([score.per_row() for score in scores])
 
 
+def test_whole_rows_have_one_figure_each() -> None:
+    scores = nats_per_row(model(0), ENCODER, [rows(5), rows(6)])
+    whole = scores.whole_rows()
+    assert whole.fields == ("row",)
+    for name, nats in scores.nats.items():
+        assert np.array_equal(whole.nats[name], nats.sum(axis=1)[:, None])
+    assert whole.per_row() == scores.per_row()
+    assert whole.per_piece(skip=2) == scores.per_piece(skip=2)
+
+
 def test_unlike_scores_are_not_averaged() -> None:
     one = nats_per_row(model(0), ENCODER, [rows(1)])
     torch.manual_seed(0)

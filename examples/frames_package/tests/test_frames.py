@@ -16,12 +16,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from notelstm_frames import FrameEncoder, FrameLSTM, MatRolls, Repeats, frames, read_rolls
 from notelstm_frames.model import _convolved, _following
-from torch import nn
+from torch import Tensor, nn
 
 import notelstm
 from notelstm import Notes, Session
 from notelstm.adaptation import Adaptation
 from notelstm.batch import Batch
+from notelstm.data import Transpose
 from notelstm.encoders.rows import tracker_of
 from notelstm.errors import ConfigError, DataError, EncodingError, FieldError
 from notelstm.evaluation import averaged, nats_per_row
@@ -39,6 +40,7 @@ from notelstm.training.step import TrainStep
 
 SMALL = FrameEncoder(voices=3, lowest=60, highest=65, frame=0.25)
 PLAIN = replace(SMALL, copied=False)
+DOWN = replace(SMALL, descending=True)
 quick = settings(
     deadline=None, max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -78,7 +80,7 @@ def random_roll(seed: int, count: int = 40, encoder: FrameEncoder = SMALL) -> np
     return roll
 
 
-@pytest.mark.parametrize("encoder", [SMALL, PLAIN])
+@pytest.mark.parametrize("encoder", [SMALL, PLAIN, DOWN])
 @quick
 @given(data=st.data())
 def test_rows_notes_and_rolls_are_the_same(encoder: FrameEncoder, data: st.DataObject) -> None:
@@ -95,7 +97,7 @@ def test_rows_notes_and_rolls_are_the_same(encoder: FrameEncoder, data: st.DataO
     assert len(notes) == int((np.diff(roll.astype(int), axis=0, prepend=0) == 1).sum())
 
 
-@pytest.mark.parametrize("encoder", [SMALL, PLAIN])
+@pytest.mark.parametrize("encoder", [SMALL, PLAIN, DOWN])
 @quick
 @given(data=st.data())
 def test_the_encoder_keeps_its_contract(encoder: FrameEncoder, data: st.DataObject) -> None:
@@ -112,10 +114,11 @@ def test_random_allowed_rows_can_be_completed_and_decoded() -> None:
     allowed_rows_can_be_decoded(trip)
 
 
+@pytest.mark.parametrize("encoder", [SMALL, DOWN])
 @quick
-@given(roll=rolls(), data=st.data())
+@given(data=st.data())
 def test_exactly_the_classes_that_can_be_completed_are_allowed(
-    roll: np.ndarray, data: st.DataObject
+    encoder: FrameEncoder, data: st.DataObject
 ) -> None:
     """By brute force over all rows of a frame."""
     legal = [
@@ -125,13 +128,53 @@ def test_exactly_the_classes_that_can_be_completed_are_allowed(
         for row in [np.array([*chosen, *[6] * (3 - size)])]
     ]
     row = data.draw(st.sampled_from(legal))
-    names = data.draw(st.sets(st.sampled_from([0, 1, 2])))
-    for k in set(range(3)) - names:
-        known = {f"pitch{j + 1}": np.float32(row[j]) for j in names}
-        previous = {field.name: np.float32(-1) for field in SMALL.fields}
-        mask = SMALL.allowed_classes(f"pitch{k + 1}", known, previous)
-        fits = [other for other in legal if all(other[j] == row[j] for j in names)]
+    places = data.draw(st.sets(st.sampled_from([0, 1, 2])))
+    names = encoder.limited_fields
+    for k in set(range(3)) - places:
+        known = {names[j]: np.float32(row[j]) for j in places}
+        previous = {field.name: np.float32(-1) for field in encoder.fields}
+        mask = encoder.allowed_classes(names[k], known, previous)
+        fits = [other for other in legal if all(other[j] == row[j] for j in places)]
         assert set(np.flatnonzero(mask)) == {other[k] for other in fits}
+
+
+def test_in_descending_order_the_highest_pitch_comes_first() -> None:
+    roll = np.zeros((2, 6), dtype=np.bool_)
+    roll[0, [0, 2, 5]] = True  # pitches 60, 62, 65
+    rows = DOWN.rows_of(roll)
+    assert [DOWN.pitches[int(entry)] for entry in rows[0, :3]] == [65, 62, 60]
+    assert rows[1, :3].tolist() == [DOWN.none] * 3
+    assert DOWN.limited_fields == ("top1", "top2", "top3")
+    # Onsets at one time are in the order of pitch, as in all notes.
+    assert DOWN.decode(rows).pitch.tolist() == [60, 62, 65]
+    tracker = tracker_of(DOWN)
+    tracker.extend(rows)
+    assert tracker.notes().pitch.tolist() == [60, 62, 65]
+
+
+@quick
+@given(roll=rolls())
+def test_both_orders_are_of_the_same_frames(roll: np.ndarray) -> None:
+    up, down = SMALL.rows_of(roll), DOWN.rows_of(roll)
+    for low, high in zip(up, down, strict=True):
+        for part in (slice(0, 3), slice(3, 6)):  # the frame, and the copied one
+            pitches = [
+                sorted(encoder.pitches[int(c)] for c in row[part] if c < encoder.none)
+                for encoder, row in ((SMALL, low), (DOWN, high))
+            ]
+            assert pitches[0] == pitches[1]
+        assert low[-1] == high[-1]
+
+
+def test_transposed_rows_of_both_orders_are_of_the_same_frames() -> None:
+    transpose = Transpose(low=-1, high=1, lowest=60, highest=65)
+    roll = np.zeros((3, 6), dtype=np.bool_)
+    roll[:, [1, 3]] = True
+    choices = torch.tensor([2])  # up
+    for encoder in (SMALL, DOWN):
+        rows = torch.from_numpy(encoder.rows_of(roll))[None]
+        moved = transpose.apply(encoder.fields, rows, choices)[0].numpy()
+        assert np.unique(encoder.decode(moved).pitch).tolist() == [62, 64]
 
 
 def likeness(sets: list[frozenset[float]], i: int, j: int) -> float:
@@ -271,25 +314,59 @@ def test_later_frames_change_nothing_before(kind: Any, adapt: Adaptation | None)
 
 
 def test_an_average_is_a_distribution() -> None:
-    models = [small_model(seed=seed) for seed in range(3)]
     sets = [c for size in range(4) for c in itertools.combinations(range(6), size)]
-    rows = []
-    for chosen in sets:
-        roll = np.zeros((1, 6), dtype=np.bool_)
+    rolls_ = np.zeros((len(sets), 1, 6), dtype=np.bool_)
+    for roll, chosen in zip(rolls_, sets, strict=True):
         roll[0, list(chosen)] = True
-        rows.append(SMALL.rows_of(roll))
-    mean = averaged([nats_per_row(model, SMALL, rows) for model in models])
-    assert sum(np.exp(-nats.sum()) for nats in mean.nats.values()) == pytest.approx(1, abs=1e-5)
+    of_order = []
+    for encoder in (SMALL, DOWN):
+        rows = [encoder.rows_of(roll) for roll in rolls_]
+        models = [small_model(encoder, seed) for seed in range(3)]
+        of_order.append(averaged([nats_per_row(model, encoder, rows) for model in models]))
+    # Scores of both orders are averaged by whole rows only.
+    with pytest.raises(DataError, match="whole_rows"):
+        averaged(of_order)
+    for mean in (*of_order, averaged([scores.whole_rows() for scores in of_order])):
+        total = sum(np.exp(-nats.sum()) for nats in mean.nats.values())
+        assert total == pytest.approx(1, abs=1e-5)
 
 
-@pytest.mark.parametrize("encoder", [SMALL, PLAIN, replace(SMALL, voices=1)])
+@pytest.mark.parametrize("encoder", [SMALL, PLAIN, DOWN, replace(SMALL, voices=1)])
 def test_the_model_keeps_its_contract(encoder: FrameEncoder) -> None:
     torch.manual_seed(0)
     model = FrameLSTM(fields=encoder.fields, hidden_size=12, head_size=10, reach=4, dropout=0.1)
     # Rows that are legal, so that frames go on.
     rows = np.stack([encoder.rows_of(random_roll(seed, 12, encoder)) for seed in range(3)])
     check_model(model, rows=torch.from_numpy(rows), entry_point=False)
-    check_model(FrameLSTM(fields=encoder.fields, reach=0, hidden_size=8), entry_point=False)
+    other = FrameLSTM(fields=encoder.fields, reach=0, hidden_size=8, weight_dropout=0.3)
+    check_model(other, entry_point=False)
+
+
+def test_weights_are_dropped_in_training_only() -> None:
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {"hidden_size": 12, "head_size": 10, "dropout": 0.0}
+    dropped = FrameLSTM(fields=PLAIN.fields, weight_dropout=0.5, **sizes)
+    whole = FrameLSTM(fields=PLAIN.fields, **sizes)
+    whole.load_state_dict(dropped.state_dict())
+    rows = torch.from_numpy(PLAIN.rows_of(random_roll(0, 12, PLAIN)))[None]
+
+    def output(model: FrameLSTM) -> Tensor:
+        context, state = model(rows, model.initial_state(1)[1])
+        # The state goes on as it does without dropped weights.
+        assert [part.shape for part in state] == [(1, 1, 12)] * 2
+        inner: Tensor = context.inner
+        return inner
+
+    torch.testing.assert_close(output(dropped.eval()), output(whole))
+    dropped.train()
+    one, two = output(dropped), output(dropped)
+    # The first frame has no output before it; later ones do, each batch through other weights.
+    torch.testing.assert_close(one[:, 0], output(whole)[:, 0])
+    assert not torch.allclose(one[:, 1:], output(whole)[:, 1:])
+    assert not torch.allclose(one[:, 1:], two[:, 1:])
+    (gradient,) = torch.autograd.grad(one.sum(), [dropped.lstm.get_parameter("weight_hh_l0")])
+    # A dropped weight has no gradient.
+    assert 0.3 < (gradient == 0).double().mean().item() < 0.7
 
 
 def test_weights_of_intervals_are_sums() -> None:
@@ -328,6 +405,8 @@ def test_other_fields_are_refused() -> None:
         FrameLSTM(fields=(*PLAIN.fields, Field.categorical("x", "other", values=range(5))))
     with pytest.raises(ConfigError):
         FrameLSTM(fields=PLAIN.fields, dropout=1.0)
+    with pytest.raises(ConfigError, match="dropout"):
+        FrameLSTM(fields=PLAIN.fields, weight_dropout=-0.1)
 
 
 def test_settings_and_pieces_out_of_range_are_refused() -> None:

@@ -62,6 +62,14 @@ class RowScores:
         means = [n[skip:].sum(axis=1).mean() for n in self.nats.values() if len(n) > skip]
         return float(np.mean(means)) if means else float("nan")
 
+    def whole_rows(self) -> RowScores:
+        """The same scores with one figure for each row, as if a row were one field.
+
+        Models that predict the same rows field by field in other orders are averaged so.
+        """
+        nats = {name: nats.sum(axis=1, keepdims=True) for name, nats in self.nats.items()}
+        return RowScores(fields=("row",), nats=nats)
+
 
 def nats_per_row(
     model: NoteModel,
@@ -153,7 +161,8 @@ def averaged(scores: Sequence[RowScores]) -> RowScores:
     """The scores of the mean of several models in probability, field by field.
 
     A field has the mean of the probabilities that the models give it after the same entries. That
-    is a distribution of rows, since each factor of the product over the fields is one.
+    is a distribution of rows, since each factor of the product over the fields is one. Models with
+    other orders of prediction are averaged by their :meth:`~RowScores.whole_rows`.
 
     Args:
         scores: Those of each model, for the same pieces.
@@ -176,7 +185,8 @@ def averaged(scores: Sequence[RowScores]) -> RowScores:
         if sizes != own or other.fields != first.fields:
             raise DataError(
                 "the scores are of other pieces, or of models with another order of prediction",
-                hint="score the models on the same rows, with the same field_order",
+                hint="score the models on the same rows, and average models with other orders of "
+                "prediction by their whole_rows()",
             )
     log_count = np.log(len(scores))
     return RowScores(

@@ -1,4 +1,4 @@
-"""Rows of frames: the pitches that sound in each frame of equal length, in ascending order."""
+"""Rows of frames: the pitches that sound in each frame of equal length, in the order of pitch."""
 
 from __future__ import annotations
 
@@ -32,6 +32,10 @@ class FrameEncoder:
     tempo map are lost. The domain is all pieces of notes from `lowest` to `highest` of which at
     most K sound in a frame.
 
+    With `descending`, the pitches come from the highest down: each set is then another row, and a
+    model of such rows predicts the upper voices first. The classes count from the highest pitch
+    down, so that they ascend all the same.
+
     With `copied`, given fields hold the frame that followed the earlier passage which is most like
     the latest frames, and how like it is.
 
@@ -41,6 +45,7 @@ class FrameEncoder:
         highest: The highest MIDI note number.
         frame: The length of a frame, seconds.
         copied: Whether the rows have the copied frame.
+        descending: Whether the highest pitch of a frame comes first.
 
     Raises:
         ConfigError: If a setting is out of range.
@@ -51,6 +56,7 @@ class FrameEncoder:
     highest: int = 108
     frame: float = 0.5
     copied: bool = True
+    descending: bool = False
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -66,13 +72,28 @@ class FrameEncoder:
         """The class that stands for no further pitch; the number of pitches."""
         return self.highest - self.lowest + 1
 
+    @property
+    def pitches(self) -> range:
+        """The MIDI note number of each class but ``none``."""
+        ascending = range(self.lowest, self.highest + 1)
+        return ascending[::-1] if self.descending else ascending
+
+    @property
+    def _prefix(self) -> str:
+        """The names of the pitches without their numbers: rows of both orders are not alike."""
+        return "top" if self.descending else "pitch"
+
     @functools.cached_property
     def fields(self) -> tuple[Field, ...]:
-        """K pitches (with ``none``); with `copied`, K given pitches and the given level."""
-        pitches = range(self.lowest, self.highest + 1)
+        """K pitches (with ``none``); with `copied`, K given pitches and the given level.
+
+        The pitches are ``pitch1``, ``pitch2`` ..., or with `descending` ``top1``, ``top2`` ...
+        """
+        pitches = self.pitches
         numbers = range(1, self.voices + 1)
         fields = [
-            Field.categorical(f"pitch{k}", "pitch", values=pitches, none=True) for k in numbers
+            Field.categorical(f"{self._prefix}{k}", "pitch", values=pitches, none=True)
+            for k in numbers
         ]
         if self.copied:
             fields += [
@@ -117,9 +138,10 @@ class FrameEncoder:
     def rows_of(self, roll: NDArray[Any]) -> Rows:
         """(N, F) the rows of a piano roll (N, pitches), not 0 where a pitch sounds.
 
-        At most K pitches may sound in a frame.
+        The lowest pitch of the roll comes first in both orders. At most K pitches may sound in a
+        frame.
         """
-        frame, pitch = np.nonzero(roll)
+        frame, pitch = np.nonzero(roll[:, ::-1] if self.descending else roll)
         rows = np.full((len(roll), self.voices), self.none, dtype=np.float32)
         begins = np.searchsorted(frame, np.arange(len(roll)))
         rows[frame, np.arange(len(frame)) - begins[frame]] = pitch
@@ -146,7 +168,7 @@ class FrameEncoder:
         """Notes from (N, F) rows; the piece ends with the last frame.
 
         Raises:
-            EncodingError: If the pitches of a row do not ascend.
+            EncodingError: If the classes of a row do not ascend.
         """
         checked = as_rows(rows, self.fields)[:, : self.voices]
         below, above = checked[:, :-1], checked[:, 1:]
@@ -154,7 +176,7 @@ class FrameEncoder:
         if wrong.size:
             row = int(wrong[0])
             raise EncodingError(
-                f"the pitches {checked[row].tolist()} do not ascend",
+                f"the classes {checked[row].astype(int).tolist()} do not ascend",
                 where=f"row {row}",
                 hint="sample only allowed entries, or repair the row",
             )
@@ -164,11 +186,12 @@ class FrameEncoder:
         # By pitch, then by time: the n-th beginning of a pitch belongs to its n-th end.
         pitch, first = np.nonzero(change.T == 1)
         _, last = np.nonzero(change.T == -1)
+        pitch = np.array(self.pitches)[pitch]
         order = np.lexsort((pitch, first))
         return Notes(
             start=first[order] * self.frame,
             end=last[order] * self.frame,
-            pitch=pitch[order] + self.lowest,
+            pitch=pitch[order],
             length=len(checked) * self.frame,
         )
 
@@ -180,7 +203,7 @@ class FrameEncoder:
     def allowed_classes(
         self, field: str, known: Mapping[str, Any], previous: Mapping[str, Any]
     ) -> Any:
-        """The classes with which the pitches of a row can still ascend.
+        """The classes with which those of a row can still ascend.
 
         A known pitch j places before leaves room for those between, and so does one after it;
         ``none`` is allowed if no later pitch is known, and alone allowed after ``none``.
@@ -188,13 +211,13 @@ class FrameEncoder:
         Returns:
             (..., C) bool.
         """
-        number, none = int(field.removeprefix("pitch")), self.none
+        number, none = int(field.removeprefix(self._prefix)), self.none
         low: Any = previous[field] * 0 + (number - 1)
         high: Any = low * 0 + (none - 1)
         ended: Any = low < 0
         later: Any = low < 0
         for k in range(1, self.voices + 1):
-            name = f"pitch{k}"
+            name = f"{self._prefix}{k}"
             if k == number or name not in known:
                 continue
             entry = known[name]
@@ -272,7 +295,7 @@ class FrameTracker(Tracker):
         """Add the next frame, (F,)."""
         encoder = self._encoder
         frame = np.array(row[: encoder.voices], dtype=np.float32)
-        pitches = [int(entry) + encoder.lowest for entry in frame if entry < encoder.none]
+        pitches = sorted(encoder.pitches[int(c)] for c in frame if c < encoder.none)
         now = self._num_frames
         for pitch in sorted(set(self._open) - set(pitches)):
             number, _ = self._open[pitch]
@@ -301,7 +324,7 @@ class FrameTracker(Tracker):
         return {Tone(pitch) for pitch in self._open}
 
     def allowed(self, field: Field, known: Mapping[str, float]) -> Mask | None:
-        """The pitches with which the row can still ascend; all classes of given fields."""
+        """The classes with which those of the row can still ascend; all of given fields."""
         return self._constraints.allowed(field, known, self._previous)
 
     def latest(self, count: int) -> Sequence[tuple[float, Tone]]:

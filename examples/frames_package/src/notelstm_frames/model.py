@@ -35,7 +35,9 @@ class FrameContext(NamedTuple):
 
 @final
 class FrameLSTM(nn.Module):
-    """An LSTM over frames, and one head for all pitches of a frame in ascending order.
+    """An LSTM over frames, and one head for all pitches of a frame in the order of their classes.
+
+    What is said here of ascending pitches is true of descending ones, whose classes ascend as well.
 
     The head reads the output of the LSTM, the frame before, the pitches of the frame so far and, if
     there are such fields, the copied frame and other given classes. From these it computes a logit
@@ -57,10 +59,17 @@ class FrameLSTM(nn.Module):
         reach: The greatest interval, semitones; 0 for no weights of intervals.
         dropout: The dropout probability of the output of the LSTM and of the hidden layer.
         input_dropout: The dropout probability of the inputs of the LSTM.
+        weight_dropout: The dropout probability of the weights of the LSTM between its outputs
+            before and its gates, the same for all frames of a batch. Little data is overfitted
+            less.
 
     Raises:
         FieldError: If the fields are others.
         ConfigError: If a setting is out of range.
+
+    Source:
+        `weight_dropout`: Merity, Keskar and Socher: Regularizing and optimizing LSTM language
+        models, ICLR 2018.
     """
 
     def __init__(
@@ -73,11 +82,12 @@ class FrameLSTM(nn.Module):
         reach: int = 24,
         dropout: float = 0.5,
         input_dropout: float = 0.0,
+        weight_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         if min(hidden_size, num_layers, head_size) < 1 or reach < 0:
             raise ConfigError("a size of the model is less than 1, or its reach below 0")
-        if not (0 <= dropout < 1 and 0 <= input_dropout < 1):
+        if not all(0 <= share < 1 for share in (dropout, input_dropout, weight_dropout)):
             raise ConfigError("a dropout is not at least 0 and less than 1")
         by_name(fields)
         self.fields: Final = tuple(fields)
@@ -89,6 +99,7 @@ class FrameLSTM(nn.Module):
             "reach": reach,
             "dropout": dropout,
             "input_dropout": input_dropout,
+            "weight_dropout": weight_dropout,
         }
         pitches = [field for field in fields if field.role == "pitch"]
         self.field_order: Final = tuple(f.name for f in pitches if not f.given)
@@ -105,6 +116,7 @@ class FrameLSTM(nn.Module):
             )
         self._columns: Final = [i for i, f in enumerate(fields) if f.name in self.field_order]
         self._reach: Final = reach
+        self._weight_dropout: Final = weight_dropout
         self._keys: Final = len(pitches[0].values) - 1  # P
         keys = self._keys
         self.drop_input: nn.Dropout = nn.Dropout(input_dropout)
@@ -158,8 +170,24 @@ class FrameLSTM(nn.Module):
     def forward(self, rows: Tensor, state: LSTMState) -> tuple[FrameContext, LSTMState]:
         """Read (B, T, F) rows."""
         frame = self._roll(rows[..., self._columns])  # (B, T, P)
-        context, state = run_lstm(self.lstm, self.drop_input(frame), state)
-        return self._context(context.hidden, frame), state
+        hidden, state = self._run(self.drop_input(frame), state)
+        return self._context(hidden, frame), state
+
+    def _run(self, inputs: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
+        """The output (B, T, H) of the LSTM; in training, some of its weights are dropped."""
+        if not (self.training and self._weight_dropout):
+            context, state = run_lstm(self.lstm, inputs, state)
+            return context.hidden, state
+        weights = [
+            nn.functional.dropout(weight, self._weight_dropout) if "weight_hh" in name else weight
+            for name, weight in self.lstm.named_parameters()
+        ]
+        h, c = (part.transpose(0, 1).contiguous() for part in state)
+        layers, between = self.lstm.num_layers, self.lstm.dropout
+        # Biases, the layers, dropout between them, in training, one direction, the batch first.
+        options = (True, layers, between, True, False, True)
+        output, *last = torch.lstm(inputs, (h, c), weights, *options)
+        return output, LSTMState(*(part.transpose(0, 1).to(state.h) for part in last))
 
     def predict(
         self, field: str, context: FrameContext, known: Mapping[str, Tensor]

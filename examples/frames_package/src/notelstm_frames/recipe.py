@@ -14,13 +14,16 @@ from notelstm_frames.model import FrameLSTM
 __all__ = ["frames"]
 
 
-def frames(*, voices: int = 4, hidden_size: int = 256, copied: bool = True) -> Recipe:
+def frames(
+    *, voices: int = 4, hidden_size: int = 256, copied: bool = True, descending: bool = False
+) -> Recipe:
     """Frames of a piano roll, each pitch predicted given those below it and the frames before.
 
     Args:
         voices: The number of pitches in a frame.
         hidden_size: The number of LSTM units.
         copied: Whether the frame after the passage most like the latest frames is given.
+        descending: Whether each pitch is predicted given those above it instead.
 
     Returns:
         A recipe of AdamW that carries the state through whole pieces, half of which are transposed
@@ -28,7 +31,7 @@ def frames(*, voices: int = 4, hidden_size: int = 256, copied: bool = True) -> R
     """
     return Recipe(
         name="frames",
-        encoder=FrameEncoder(voices=voices, copied=copied),
+        encoder=FrameEncoder(voices=voices, copied=copied, descending=descending),
         model=functools.partial(FrameLSTM, hidden_size=hidden_size),
         sampler=Ancestral(),
         sequence_length=32,
