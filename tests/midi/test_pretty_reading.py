@@ -253,6 +253,12 @@ def test_to_pretty_midi_and_back_keeps_everything() -> None:
     ]
 
 
+def test_tempos_that_a_file_cannot_hold_are_not_changed() -> None:
+    slow = Notes(start=[0.0], end=[1.0], pitch=[60], tempo_map=TempoMap(tempos=[2.0]))
+    with pytest.raises(MidiError, match="cannot hold a tempo of 2 quarter notes"):
+        to_pretty_midi(slow)
+
+
 def test_files_written_by_pretty_midi_and_by_us_are_the_same_notes() -> None:
     notes = read_midi(GOLDEN / "study.mid")
     file = io.BytesIO()

@@ -28,7 +28,7 @@ from notelstm.midi.policy import ReadPolicy
 from notelstm.midi.report import RawNotes, ReadReport, RepairLog, TrackInfo, refuse, select
 from notelstm.midi.ticks import LAST_TICK, TickMap, fine_resolution
 from notelstm.midi.tolerant import PairedChunk, ParsedFile, parse_file
-from notelstm.midi.writing import instruments_of
+from notelstm.midi.writing import instruments_of, tempo_map_to_write
 from notelstm.notes import Notes, TempoMap
 
 __all__ = ["PrettyMidiReader", "from_pretty_midi", "from_pretty_midi_with_report", "to_pretty_midi"]
@@ -302,11 +302,11 @@ def to_pretty_midi(notes: Notes, *, program: str | int | None = None) -> Any:
         map to the nearest tick.
 
     Raises:
-        MidiError: If there is no such program.
+        MidiError: If there is no such program, or a MIDI file cannot hold a tempo.
     """
     from pretty_midi import Instrument, Note, PrettyMIDI, TimeSignature
 
-    whole = notes.tempo_map or TempoMap()
+    whole = tempo_map_to_write(notes)
     # Even at the coarsest resolution, pretty_midi refuses files with later changes.
     tempo_map = whole.until(max(notes.end_time, float(whole.seconds_at(LAST_TICK / 480))))
     late = whole.num_changes - tempo_map.num_changes

@@ -30,6 +30,7 @@ __all__ = [
     "instruments_of",
     "midi_bytes",
     "midi_bytes_with_report",
+    "tempo_map_to_write",
     "write_midi",
 ]
 
@@ -201,7 +202,7 @@ def midi_bytes_with_report(
     _check_choice("overlaps", overlaps, get_args(WriteOverlaps))
     _check_choice("short", short, get_args(Short))
     _check_choice("many_instruments", many_instruments, get_args(ManyInstruments))
-    tempo_map = _tempo_map(notes, tempo)
+    tempo_map = tempo_map_to_write(notes, tempo)
     # Ticks are 64-bit numbers, but a change after the end may be at any time.
     early = tempo_map.until(max(notes.end_time, float(tempo_map.seconds_at(LAST_TICK))))
     if ticks_per_beat is None:
@@ -249,8 +250,13 @@ def _check_choice(name: str, value: str, choices: Iterable[str]) -> None:
         raise ConfigError(f"unknown {name} {value!r}", hint=f"use one of {allowed}")
 
 
-def _tempo_map(notes: Notes, tempo: float | None) -> TempoMap:
-    """The tempo map to write."""
+def tempo_map_to_write(notes: Notes, tempo: float | None = None) -> TempoMap:
+    """The tempo map to write, which is that of one tempo if it is given.
+
+    Raises:
+        MidiError: If a MIDI file cannot hold a tempo of the notes.
+        ConfigError: If the tempo is out of range.
+    """
     if tempo is not None:
         if not (isinstance(tempo, numbers.Real) and 4 <= tempo <= _FASTEST):
             raise ConfigError(f"tempo {tempo!r} is not 4 to 60,000,000 quarter notes per minute")
