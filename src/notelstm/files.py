@@ -90,15 +90,19 @@ def atomic_write(path: str | os.PathLike[str], *, hint: str = _HINT) -> Iterator
 
     Raises:
         OutputError: If the file cannot be written: no space, no permission, or `path` is a folder,
-            a device or a pipe.
+            a device or a pipe, or cannot be the path of a file.
     """
     final = Path(path)
+    if not final.name or "\0" in str(final):
+        raise OutputError(f"not the path of a file: {str(final)!r}", hint="name a file")
     beside = final.with_name(f".{final.name}.{secrets.token_hex(4)}.part")
-    if final.exists() and not (final.is_file() or final.is_dir()):
-        # Renaming would replace a device, for root even /dev/null.
-        raise OutputError("not a file but a device or a pipe", where=str(final), hint="name a file")
     try:
         with output_errors("cannot write the file", final, hint):
+            if final.exists() and not (final.is_file() or final.is_dir()):
+                # Renaming would replace a device, for root even /dev/null.
+                raise OutputError(
+                    "not a file but a device or a pipe", where=str(final), hint="name a file"
+                )
             final.parent.mkdir(parents=True, exist_ok=True)
             beside.touch()
             mode = beside.stat().st_mode

@@ -269,7 +269,8 @@ def _label(name: str, counts: Counter[str], least: int) -> Label:
         groups = np.split(each, np.searchsorted(each, edges))
         # Several equal quantiles are one border, and nothing lies below the least number.
         kept = [k for k, group in enumerate(groups) if len(group)]
-        typical = tuple(f"{np.median(groups[k]):g}" for k in kept)
+        # Dates and other numbers of many digits must not become the same text.
+        typical = tuple(f"{np.median(groups[k]):.15g}" for k in kept)
         return Label(name=name, values=typical, edges=tuple(edges[[k - 1 for k in kept[1:]]]))
     spellings: dict[str, Counter[str]] = {}
     for text, count in counts.items():

@@ -545,7 +545,11 @@ class Notes:
             track_names=_merged_names(parts),
             length=max(part.end_time for part in parts),
             truncated=max((part._last_onset, part.truncated) for part in parts)[1],
-            labels=dict(set.intersection(*(set(part.labels.items()) for part in parts))),
+            labels={
+                name: value
+                for name, value in parts[0].labels.items()
+                if all(part.labels.get(name) == value for part in parts)
+            },
         )
 
     @property
@@ -593,7 +597,9 @@ class Notes:
         if count == len(self):
             return self
         kept, end = self[:count], min(cut, float(self.start[count]))
-        return kept._with(tempo_map=self.tempo_map and self.tempo_map.until(end))
+        beats = self.tempo_map and self.tempo_map.until(end)
+        # Also where the notes that are cut off start together with the last one.
+        return kept._with(tempo_map=beats, truncated=True)
 
     def continued(self, continuation: Notes) -> Notes:
         """Append a continuation, with this piece's tempo map and instruments.
@@ -675,7 +681,8 @@ class Notes:
             if new is None:
                 new = len(names)
                 names.append(name)
-                by_name[name.casefold(), drum] = new
+                if name:
+                    by_name[name.casefold(), drum] = new
             here = other.track == number
             if other.drum is not None:
                 here &= other.drum == drum

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -26,7 +26,7 @@ from notelstm.data.corpus import Corpus, reading
 from notelstm.data.corpus.reading import FileToRead, Job
 from notelstm.data.folder import Folder
 from notelstm.data.piece_file import DamagedError, Entry, PieceFile, entry_of, write_pieces
-from notelstm.errors import DataError, DataNotFoundError, OutputError
+from notelstm.errors import ConfigError, DataError, DataNotFoundError, OutputError
 from notelstm.midi import ReadPolicy, midi_bytes, read_midi, write_midi
 from notelstm.notes import Notes, TempoMap
 from notelstm.testing import strategies
@@ -177,6 +177,33 @@ def test_a_source_that_is_not_made_of_files(tmp_path: Path) -> None:
     assert (corpus.license, corpus.source) == ("free", "this test")
     assert opened(Songs(), tmp_path).path == corpus.path
     assert len(opened(Songs(count=5), tmp_path)) == 5
+
+
+def test_a_policy_is_that_of_a_source_without_files(tmp_path: Path) -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Voices:
+        name: ClassVar[str] = "voices"
+        license: ClassVar[str] = ""
+        source: ClassVar[str] = "this test"
+        policy: ReadPolicy = field(default_factory=ReadPolicy)
+
+        def pieces(self, limit: int | None = None) -> Iterator[tuple[str, Notes]]:
+            yield "one", tune(60, 4 if self.policy.tracks == "all" else 1)
+
+    every = ReadPolicy(tracks="all")
+    assert len(opened(Voices(policy=every), tmp_path)[0]) == 4
+    assert len(opened(Voices(), tmp_path)[0]) == 1
+    assert len(opened(Voices(), tmp_path, policy=every)[0]) == 4
+    with pytest.raises(DataError, match="'songs' has no policy to set"):
+        opened(Songs(), tmp_path, policy=every)
+
+
+def test_a_corpus_is_open_already(root: Path, tmp_path: Path) -> None:
+    first, second = opened(Folder(path=root), tmp_path), opened(root / "z.mid", tmp_path)
+    assert opened(first, tmp_path) is first
+    assert opened(second, tmp_path) is second
+    with pytest.raises(DataError, match="no policy to set"):
+        opened(first, tmp_path, policy=ReadPolicy(tracks="all"))
 
 
 def test_another_edition_is_read_again(tmp_path: Path) -> None:
@@ -588,6 +615,11 @@ def test_a_failing_reader_does_not_end_the_reading(
     monkeypatch.setattr(reading, "COMMAND", command_of_worker_with("1 / 0"))
     (file,) = opened(root, tmp_path, workers=1).report.rejected()
     assert "ZeroDivisionError" in file.error
+
+
+def test_a_negative_number_of_workers_is_an_error(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="workers -1 is negative"):
+        opened(root, tmp_path, workers=-1)
 
 
 def test_workers_that_cannot_start_reject_no_file(

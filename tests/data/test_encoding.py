@@ -22,7 +22,7 @@ from notelstm.data.encoding import Encoded, encode_corpus
 from notelstm.encoders import LogTimeEncoder, PerformanceEventEncoder, StepDurationEncoder
 from notelstm.errors import DataError, EncodingError, OutputError
 from notelstm.fields import Field, Rows
-from notelstm.midi import write_midi
+from notelstm.midi import ReadPolicy, write_midi
 from notelstm.notes import Notes
 from notelstm.protocols import NoteEncoder
 
@@ -104,6 +104,23 @@ def test_pieces_outside_the_domain_have_no_rows(
     assert dataset.short == 3
     with pytest.raises(DataError, match=r"no piece of the corpus can be encoded: 40 notes"):
         encoded(corpus, Choosy(most=1))
+
+
+def test_rejected_pieces_have_the_present_names(tmp_path: Path) -> None:
+    folder, day = tmp_path / "music", 86400.0
+    folder.mkdir()
+    for name, last in (("1.mid", 1.0), ("2.mid", day + 1)):
+        write_midi(Notes(start=[0, 0.5], end=[1, last], pitch=[60, 62]), folder / name)
+    for name in ("2.mid", "3.mid"):
+        (folder / "2.mid").rename(folder / name)
+        corpus = Corpus.open(
+            folder,
+            policy=ReadPolicy(max_seconds=2 * day),
+            cache=tmp_path / "cache",
+            workers=0,
+            progress=False,
+        )
+        assert list(encoded(corpus, PerformanceEventEncoder()).rejected) == [name]
 
 
 @pytest.mark.parametrize("name", ["rows.npy", "about.json"])

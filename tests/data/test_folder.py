@@ -104,6 +104,14 @@ def test_a_circular_link_is_followed_once(root: Path) -> None:
     assert [path.relative_to(root).as_posix() for path in midi_files(root)] == NAMES
 
 
+def test_a_broken_link_is_logged(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (root / "y.mid").symlink_to(root / "missing.mid")
+    with caplog.at_level(logging.WARNING):
+        assert len(scan_folder(root).names) == len(NAMES)
+    assert "left out" in caplog.text
+    assert "y.mid" in caplog.text
+
+
 def test_a_linked_folder_is_read(root: Path, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()

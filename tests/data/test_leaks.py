@@ -38,6 +38,17 @@ def test_copies_and_transpositions(seed: int, up: int, slower: float) -> None:
     assert leak.kind == ("transposition" if up else "copy")
 
 
+def test_few_notes_beside_percussion_are_compared_by_interval() -> None:
+    start = np.arange(20.0)
+    beat = Notes(start=start, end=start + 1, pitch=36 + np.arange(20) % 5, drum=True)
+    low, high = (
+        Notes.merge([beat, Notes(start=[0, 1, 2], end=4, pitch=pitches, drum=False)])
+        for pitches in ([60, 62, 64], [63, 65, 67])
+    )
+    (leak,) = find_duplicates([("low", low), ("high", high)])
+    assert (leak.kind, leak.semitones) == ("transposition", 3)
+
+
 def test_the_order_of_a_chord_in_the_file_does_not_matter() -> None:
     notes = tune(1)
     rng = np.random.default_rng(0)

@@ -64,6 +64,13 @@ def test_files_are_found_by_their_names(
     assert {name for name, labels in found.items() if labels} == set(files)
 
 
+def test_files_that_differ_by_their_suffixes_are_told_apart(tmp_path: Path) -> None:
+    names = ("a.kar", "a.mid", "b/c.kar", "b/c.mid")
+    text = "file,x\na.kar,1\na.mid,2\nmusic/b/c.mid,3\nb/c,4\n"
+    found = read(text, tmp_path, names)
+    assert found == {"a.kar": {"x": "1"}, "a.mid": {"x": "2"}, "b/c.kar": {}, "b/c.mid": {"x": "3"}}
+
+
 def test_both_names_are_kept_where_one_would_be_twice(tmp_path: Path) -> None:
     found = read("canonical_title,title,file\nx,y,a/1.mid\n", tmp_path)
     assert found["a/1.mid"] == {"canonical_title": "x", "title": "y"}
@@ -150,6 +157,10 @@ def test_a_broken_table_in_a_folder_is_a_warning(
         corpus = Corpus.open(music, cache=tmp_path, workers=0, progress=False)
     assert composers(corpus) == ["", "", ""]
     assert "no labels are read: cannot read the table" in caplog.text
+    (music / "info.csv").write_text("")
+    with caplog.at_level(logging.WARNING):
+        Corpus.open(music, cache=tmp_path, workers=0, progress=False)
+    assert "no labels are read: the table is empty" in caplog.text
 
 
 def test_maestro_has_composers(music: Path, tmp_path: Path) -> None:

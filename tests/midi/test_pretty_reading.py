@@ -135,6 +135,8 @@ def test_every_kind_of_source_gives_the_same(tmp_path: Path) -> None:
     [
         ("/nowhere/at/all.mid", "no such MIDI file"),
         ("a\0b.mid", "null"),
+        ("a" * 300, r"File name too long .* Check the path"),
+        (f"{__file__}/a.mid", "no such MIDI file"),
         (Path(__file__).parent, "a folder"),
         (io.StringIO("MThd"), "binary mode"),
         (3, "from int"),
@@ -144,6 +146,16 @@ def test_sources_that_cannot_be_opened_are_errors(source: object, message: str) 
     with pytest.raises(MidiError, match=message) as caught:
         read_midi(source)
     assert "\n" not in str(caught.value)
+
+
+def test_a_file_object_may_give_less_than_it_has() -> None:
+    data = (GOLDEN / "study.mid").read_bytes()
+
+    class Pipe(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            return super().read(100)
+
+    assert read_midi(Pipe(data)) == read_midi(data)
 
 
 @pytest.mark.parametrize("data", [b"", b"not MIDI at all", b"MThd", b"MThd\0\0\0\6\0\1\0\1\0\0"])
@@ -196,6 +208,20 @@ def test_invalid_notes_of_objects_are_repaired_and_reported() -> None:
         from_pretty_midi(midi, ReadPolicy(on_error="raise"))
 
 
+def test_pedals_and_time_signatures_of_objects_may_be_in_any_order() -> None:
+    midi = pretty_midi.PrettyMIDI()
+    midi.instruments.append(pretty_midi.Instrument(0))
+    midi.instruments[0].notes = [pretty_midi.Note(64, 60, 0.0, 0.5)]
+    change = pretty_midi.ControlChange
+    midi.instruments[0].control_changes = [change(64, 0, 2.0), change(64, 127, 0.1)]
+    signature = pretty_midi.TimeSignature
+    midi.time_signature_changes = [signature(3, 4, 2.0), signature(4, 4, 0.0)]
+    notes = from_pretty_midi(midi, ReadPolicy(pedal="extend"))
+    assert notes.end.tolist() == [2.0]
+    assert notes.tempo_map is not None
+    assert notes.tempo_map.numerators.tolist() == [4, 3]
+
+
 def test_to_pretty_midi_and_back_keeps_everything() -> None:
     notes = Notes(
         start=[0.0, 1 / 3, 7.0],
@@ -227,6 +253,12 @@ def test_to_pretty_midi_and_back_keeps_everything() -> None:
     ]
 
 
+def test_tempos_that_a_file_cannot_hold_are_not_changed() -> None:
+    slow = Notes(start=[0.0], end=[1.0], pitch=[60], tempo_map=TempoMap(tempos=[2.0]))
+    with pytest.raises(MidiError, match="cannot hold a tempo of 2 quarter notes"):
+        to_pretty_midi(slow)
+
+
 def test_files_written_by_pretty_midi_and_by_us_are_the_same_notes() -> None:
     notes = read_midi(GOLDEN / "study.mid")
     file = io.BytesIO()
@@ -243,3 +275,12 @@ def test_odd_but_valid_files_give_warnings_in_the_report(smf: Callable[..., byte
     _, report = read_midi_with_report(data, policy, reader="pretty-midi")
     assert "non-zero tracks" in report.warnings[0]
     assert report.healthy
+
+
+def test_notes_that_pretty_midi_leaves_out_are_in_the_report(smf: Callable[..., bytes]) -> None:
+    on, off = bytes([0, 0x90, 60, 64]), bytes([96, 0x80, 60, 0])
+    without_length = bytes([0, 0x90, 61, 64, 0, 0x80, 61, 0])
+    data = smf(on + off + without_length + bytes([0, 0x90, 62, 64]))
+    left_out = {"zero_length": 1, "hanging": 1}
+    for reader in ("tolerant", "pretty-midi"):
+        assert read_midi_with_report(data, reader=reader)[1].left_out == left_out

@@ -457,7 +457,10 @@ def test_percussion_is_written_on_its_channel() -> None:
         {"ticks_per_beat": 0},
         {"ticks_per_beat": 32768},
         {"ticks_per_beat": True},
+        {"ticks_per_beat": 480.0},
+        {"ticks_per_beat": "480"},
         {"tempo": 0.0},
+        {"tempo": "90"},
         {"tempo": float("nan")},
         {"tempo": 3.0},
     ],
@@ -465,6 +468,12 @@ def test_percussion_is_written_on_its_channel() -> None:
 def test_settings_out_of_range_are_rejected(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         midi_bytes(Notes(start=[0.0], end=[1.0], pitch=[60]), **wrong)
+
+
+def test_numbers_of_numpy_are_settings_too() -> None:
+    notes = Notes(start=[0.0], end=[1.0], pitch=[60])
+    made = midi_bytes(notes, ticks_per_beat=np.int64(480), tempo=np.float32(90))  # type: ignore[arg-type]
+    assert made == midi_bytes(notes, ticks_per_beat=480, tempo=90.0)
 
 
 def test_values_that_a_file_cannot_hold_are_rejected() -> None:

@@ -49,3 +49,10 @@ def test_a_pipe_or_device_is_not_replaced(tmp_path: Path) -> None:
     ):
         beside.write_text("")
     assert pipe.is_fifo()
+
+
+@pytest.mark.parametrize("path", ["", ".", "/", "a\0b", "a" * 300])
+def test_paths_that_no_file_can_have_are_errors(path: str) -> None:
+    with pytest.raises(OutputError) as caught, atomic_write(path) as beside:
+        beside.write_text("")
+    assert str(caught.value).startswith(("not the path of a file", "cannot write the file"))

@@ -51,6 +51,9 @@ def test_several_pieces_keep_the_labels_that_they_share() -> None:
     assert Notes.concatenate([PIECE, other]).labels == {"composer": "Bach"}
     assert Notes.concatenate([PIECE, Notes.empty()]).labels == {}
     assert Notes.merge([PIECE]).labels == PIECE.labels
+    # Also in their order, by which caches of pieces differ.
+    many = replace(PIECE, labels={name: name for name in "zyxwvutabcde"})
+    assert list(Notes.merge([many, many]).labels) == list(many.labels)
 
 
 def test_labels_are_texts_and_not_compared() -> None:
@@ -104,6 +107,13 @@ def test_many_numbers_are_divided_into_classes(numbers: list[int]) -> None:
     assert [label.class_of(value) for value in label.values] == [*range(1, len(label.values) + 1)]
     assert label.class_of("fast") == label.class_of("nan") == label.class_of(None) == 0
     assert label.class_of("-1e9") == 1
+
+
+def test_numbers_of_many_digits_stay_apart() -> None:
+    pieces = labelled(*(str(20040100 + day) for day in range(1, 31)), name="date")
+    label = LabelMap.from_pieces(pieces, ["date"]).labels[0]
+    assert len(label.values) == 8
+    assert [label.class_of(value) for value in label.values] == [*range(1, 9)]
 
 
 def test_texts_are_found_by_their_words(caplog: pytest.LogCaptureFixture) -> None:

@@ -238,6 +238,12 @@ def test_first_keeps_the_beginning_of_a_piece(
         )
 
 
+def test_a_beginning_within_a_chord_is_truncated() -> None:
+    piece = Notes(start=[0, 1, 1], end=2, pitch=[60, 62, 65])
+    assert piece.first(notes=2).truncated
+    assert not piece.first(notes=3).truncated
+
+
 @pytest.mark.parametrize(
     "wrong", [{"notes": 0}, {"notes": 1.5}, {"seconds": 0.0}, {"seconds": np.nan}, {"bars": -1}]
 )
@@ -348,6 +354,13 @@ def test_a_continuation_with_names_finds_its_tracks() -> None:
     # Bass by name, strings by program; drums of another kit and keys are new.
     assert whole.track.tolist() == [0, 1, 2, 3, 1, 4, 0]
     assert whole.track_names == ("Lead", "Bass", "", "Drums", "Keys")
+    # Tracks without a name are told apart by program.
+    some = new[1:]._with(track_names=["", "", "", ""]).in_tracks_of(NAMED)
+    assert some.track is not None
+    assert some.track.tolist() == [1, 3, 0]
+    two = new[1:]._with(program=[7, 5, 40], track_names=[""]).in_tracks_of(NAMED)
+    assert two.track is not None
+    assert two.track.tolist() == [3, 4, 0]
     unnamed = replace(NAMED, track_names=None).continued(replace(new, track_names=None))
     assert unnamed.track is not None
     assert unnamed.track.tolist() == [0, 1, 2, 0, 1, 2, 3]

@@ -9,7 +9,7 @@ import os
 import secrets
 import shutil
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -31,7 +31,7 @@ from notelstm.protocols import NoteEncoder
 
 __all__ = ["Encoded", "encode_corpus"]
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 """The version of the files; those of another version are not used."""
 
 REASONS_LOGGED: Final = 5
@@ -92,15 +92,15 @@ def encode_corpus(
     key = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     base = cache_folder() if cache is None else Path(cache)
     home = base / "encoded" / f"{corpus.path.parent.name.rpartition('-')[0]}-{key}"
-    encoded = _open(home)
+    encoded = _open(home, corpus.names)
     if encoded is None:
         with locked(base / "locks" / f"{home.name}.lock"):
-            encoded = _open(home)
+            encoded = _open(home, corpus.names)
             if encoded is None:
                 about = {"name": corpus.name, "source": corpus.source, "encoder": described["name"]}
                 with output_errors("cannot write the cache", home, CACHE_HINT):
                     _build(home, corpus, encoder, about, progress)
-                encoded = _open(home)
+                encoded = _open(home, corpus.names)
     if encoded is None:
         raise DataError(
             "the encoded rows were removed by another process",
@@ -142,8 +142,8 @@ def _check_rejected(rejected: Mapping[str, str], corpus: Corpus) -> None:
             _log.warning("%s is left out: %s", name, reason)
 
 
-def _open(home: Path) -> Encoded | None:
-    """The cached rows, if they exist and are intact."""
+def _open(home: Path, names: Sequence[str]) -> Encoded | None:
+    """The cached rows of pieces with these names, if they exist and are intact."""
     path = home / "rows.npy"
     try:
         stored = json.loads((home / "about.json").read_text(encoding="utf-8"))
@@ -155,15 +155,17 @@ def _open(home: Path) -> Encoded | None:
                 raise ValueError("rows.npy has another checksum")
             seal(path, about["rows"])
         lengths = np.array(about["lengths"], dtype=np.int64)
+        # Pieces are stored by number: files with the same notes may have other names now.
+        rejected = {names[number]: reason for number, reason in about["rejected"]}
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         if isinstance(error, OSError) and out_of_resources(error):
             raise DataError(f"cannot open the cache: {error.strerror}", where=str(home)) from error
         _log.warning("%s is damaged (%s) and is rebuilt", home, error)
         return None
     rows = PackedRows(path, np.cumsum(lengths) - lengths, lengths)
-    return Encoded(rows=rows, rejected=about["rejected"], folder=home)
+    return Encoded(rows=rows, rejected=rejected, folder=home)
 
 
 def _checksum_of(about: Any) -> int:
@@ -194,7 +196,9 @@ def _build(
             lengths = _write_rows(file, rows, len(encoder.fields))
         checksum = _checksum_of_file(path)
         seal(path, checksum)
-        about = {**about, "rejected": rejected, "lengths": lengths, "rows": checksum}
+        numbers = {name: number for number, name in enumerate(corpus.names)}
+        reasons = [(numbers[name], reason) for name, reason in rejected.items()]
+        about = {**about, "rejected": reasons, "lengths": lengths, "rows": checksum}
         text = json.dumps({"checksum": _checksum_of(about), "about": about})
         (beside / "about.json").write_text(text, encoding="utf-8")
         shutil.rmtree(home, ignore_errors=True)

@@ -244,10 +244,11 @@ def _walk(folder: str, prefix: str, visited: set[str]) -> Iterator[tuple[str, st
         try:
             if entry.is_dir():
                 below.append((f"{prefix}{entry.name}/", _entries(entry.path, visited)))
-            elif entry.name.lower().endswith(SUFFIXES) and entry.is_file():
-                # On Windows the entry's own state is incomplete.
+            elif entry.name.lower().endswith(SUFFIXES):
+                # On Windows the entry's own state is incomplete. A broken link has none.
                 state = entry.stat() if os.name != "nt" else os.stat(entry.path)
-                yield prefix + entry.name, entry.path, state
+                if stat.S_ISREG(state.st_mode):
+                    yield prefix + entry.name, entry.path, state
         except OSError as error:
             _leave_out(error)
 

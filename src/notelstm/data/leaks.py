@@ -111,7 +111,9 @@ def _features(name: str, notes: Notes, *, passages: bool = True) -> _Features:
     if len(pitch) < FEWEST:
         return _Features(name, "", 0, none)
     found = _passages(pitch) if passages else none
-    return _Features(name, content_key(notes), int(pitch[0]), found)
+    # Few notes beside percussion tell the interval of a transposition all the same.
+    first = pitches_in_order(others if len(others) else drums)[0]
+    return _Features(name, content_key(notes), int(first), found)
 
 
 def _passages(pitch: NDArray[np.int64]) -> NDArray[np.uint64]:

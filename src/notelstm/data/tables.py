@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final, final
@@ -97,11 +97,14 @@ def _read(path: Path, names: Sequence[str]) -> dict[str, dict[str, str]]:
     """The row of each file that a table names; empty if it names none."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            header, *rows = csv.reader(file, strict=True)
+            lines = list(csv.reader(file, strict=True))
     except FileNotFoundError as error:
         raise DataNotFoundError(f"no such table: {path}", hint="check the path") from error
     except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"cannot read the table: {error}", where=str(path)) from error
+    if not lines:
+        raise DataError("the table is empty", where=str(path))
+    header, *rows = lines
     files = _Files(names)
     columns = [
         [files.find(row[k]) if k < len(row) else None for row in rows] for k in range(len(header))
@@ -133,27 +136,44 @@ class _Files:
     """
 
     def __init__(self, names: Sequence[str]) -> None:
+        self._exact: Final = {_parts(name): name for name in names}
+        whole: dict[tuple[str, ...], list[str]] = {}
         ends: dict[tuple[str, ...], list[str]] = {}
-        for name in names:
-            for end in _ends(name):
-                ends.setdefault(end, []).append(name)
-        self._whole: Final = {next(_ends(name)): name for name in names}
-        self._alone: Final = {end: found[0] for end, found in ends.items() if len(found) == 1}
+        for parts, name in self._exact.items():
+            stem = _without_suffix(parts)
+            whole.setdefault(stem, []).append(name)
+            for k in range(len(stem)):
+                ends.setdefault(stem[k:], []).append(name)
+        self._whole: Final = _alone(whole)
+        self._alone: Final = _alone(ends)
 
     def find(self, name: str) -> str | None:
         """The file that has the name, or is the only one that ends with it."""
-        for end in _ends(name):
-            found = self._whole.get(end, self._alone.get(end))
+        parts = _parts(name)
+        stem = _without_suffix(parts)
+        for k in range(len(parts)):
+            # The whole name first: files of one folder may differ by their suffixes only.
+            found = self._exact.get(parts[k:])
+            found = found or self._whole.get(stem[k:], self._alone.get(stem[k:]))
             if found is not None:
                 return found
         return None
 
 
-def _ends(name: str) -> Iterator[tuple[str, ...]]:
-    """The folders and the name of a file without its suffix, then without the first folder ..."""
+def _alone(files: Mapping[tuple[str, ...], Sequence[str]]) -> dict[tuple[str, ...], str]:
+    """The file of each key that has only one."""
+    return {key: found[0] for key, found in files.items() if len(found) == 1}
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    """The folders and the name of a file."""
     # Paths of pathlib would take most of the time in which a corpus is opened.
-    parts = tuple(part for part in name.strip().replace("\\", "/").split("/") if part.strip("."))
-    if parts:
-        stem, dot, suffix = parts[-1].rpartition(".")
-        parts = (*parts[:-1], stem if stem and dot and suffix else parts[-1])
-    return (parts[k:] for k in range(len(parts)))
+    return tuple(part for part in name.strip().replace("\\", "/").split("/") if part.strip("."))
+
+
+def _without_suffix(parts: tuple[str, ...]) -> tuple[str, ...]:
+    """The same folders and name, the name without its suffix."""
+    if not parts:
+        return parts
+    stem, dot, suffix = parts[-1].rpartition(".")
+    return (*parts[:-1], stem if stem and dot and suffix else parts[-1])

@@ -28,7 +28,7 @@ from notelstm.midi.policy import ReadPolicy
 from notelstm.midi.report import RawNotes, ReadReport, RepairLog, TrackInfo, refuse, select
 from notelstm.midi.ticks import LAST_TICK, TickMap, fine_resolution
 from notelstm.midi.tolerant import PairedChunk, ParsedFile, parse_file
-from notelstm.midi.writing import instruments_of
+from notelstm.midi.writing import instruments_of, tempo_map_to_write
 from notelstm.notes import Notes, TempoMap
 
 __all__ = ["PrettyMidiReader", "from_pretty_midi", "from_pretty_midi_with_report", "to_pretty_midi"]
@@ -76,38 +76,48 @@ class PrettyMidiReader:
                     where=where,
                     hint='read it with reader="auto", which repairs faults',
                 ) from error
-        length = _check(data, policy, log)
+        length, left_out = _check(data, policy, log)
         for warning in caught:
             log.warn(str(warning.message))
-        raw = replace(_raw_notes(midi, policy, log), length=length)
+        raw = replace(_raw_notes(midi, policy, log), length=length, left_out=left_out)
         return select(raw, policy, log, _NAME)
 
 
-def _check(data: bytes, policy: ReadPolicy, log: RepairLog) -> float | None:
+def _check(data: bytes, policy: ReadPolicy, log: RepairLog) -> tuple[float | None, dict[str, int]]:
     """Refuse a file that pretty_midi reads differently from other readers; warn of tempos.
 
     Returns:
-        The length of the file, which pretty_midi does not keep, if the policy keeps silence.
+        What pretty_midi does not keep: the length of the file, if the policy keeps silence, and
+        the number of notes that it leaves out, by setting.
     """
     faults = RepairLog("repair", log.where)
     file = parse_file(data, policy, faults)
+    chunks = file.paired(policy)
     if faults.total:
         reason = f"it is damaged, {faults.repairs[0].rule}"
     else:
-        reason = next(_differences(file, policy), "")
+        reason = next(_differences(file, chunks, policy), "")
     if reason:
         raise MidiError(
             f"pretty_midi misreads the file: {reason}",
             where=log.where,
             hint='read it with reader="auto"',
         )
+    counts = {
+        name: sum(getattr(chunk.paired, name) for chunk in chunks)
+        for name in ("zero_length", "hanging")
+    }
+    left_out = {name: count for name, count in counts.items() if count}
     ticks, _ = file.times(policy, log)
     if policy.silence == "drop":
-        return None
-    return float(ticks.seconds_at(max((events.tick for events in file.events), default=0)))
+        return None, left_out
+    last = max((events.tick for events in file.events), default=0)
+    return float(ticks.seconds_at(last)), left_out
 
 
-def _differences(file: ParsedFile, policy: ReadPolicy) -> Iterator[str]:
+def _differences(
+    file: ParsedFile, chunks: Sequence[PairedChunk], policy: ReadPolicy
+) -> Iterator[str]:
     """The features of the file that pretty_midi reads differently."""
     if file.time_code:
         yield "its times are time code"
@@ -116,7 +126,6 @@ def _differences(file: ParsedFile, policy: ReadPolicy) -> Iterator[str]:
         yield "tempo or time signature changes outside of the first chunk"
     if any(events.unknown_metas for events in file.events):
         yield "meta events of an unknown kind, whose waits it ignores"
-    chunks = file.paired(policy)
     if not all(_is_independent(chunk, policy) for chunk in chunks):
         yield "programs or controllers in another chunk than their notes"
     if any(chunk.paired.changed for chunk in chunks):
@@ -201,6 +210,7 @@ def _raw_notes(midi: Any, policy: ReadPolicy, log: RepairLog) -> RawNotes:
             block = block[block[:, 0] < block[:, 1]]
         if len(block):
             moves = [c for c in instrument.control_changes if c.number == SUSTAIN]
+            moves.sort(key=lambda move: move.time)
             pedals[len(tracks)] = Pedal([c.time for c in moves], [c.value for c in moves])
             tracks.append(
                 TrackInfo(
@@ -269,6 +279,7 @@ def _tempo_map(midi: Any) -> TempoMap:
     last = np.append(np.diff(seconds) > 0, True)
     most = 1 << MAX_DENOMINATOR_POWER
     time_signatures = [m for m in midi.time_signature_changes if m.denominator <= most]
+    time_signatures.sort(key=lambda signature: signature.time)
     return TempoMap(
         seconds=seconds[last],
         tempos=tempos[last],
@@ -291,11 +302,11 @@ def to_pretty_midi(notes: Notes, *, program: str | int | None = None) -> Any:
         map to the nearest tick.
 
     Raises:
-        MidiError: If there is no such program.
+        MidiError: If there is no such program, or a MIDI file cannot hold a tempo.
     """
     from pretty_midi import Instrument, Note, PrettyMIDI, TimeSignature
 
-    whole = notes.tempo_map or TempoMap()
+    whole = tempo_map_to_write(notes)
     # Even at the coarsest resolution, pretty_midi refuses files with later changes.
     tempo_map = whole.until(max(notes.end_time, float(whole.seconds_at(LAST_TICK / 480))))
     late = whole.num_changes - tempo_map.num_changes

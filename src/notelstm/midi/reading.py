@@ -124,38 +124,45 @@ def _bytes_of(source: Source) -> tuple[bytes, str]:
 
 
 def _bytes_of_path(path: Path) -> bytes:
-    # Opening a named pipe waits for a writer; those of a shell, under /dev, have one.
-    if path.is_fifo() and path.parts[:2] not in (("/", "dev"), ("/", "proc")):
-        raise MidiError(f"not a file but a named pipe: {path}", hint="pass the path of a file")
     try:
-        with path.open("rb") as file:
-            return file.read(MAX_BYTES + 1)
-    except FileNotFoundError as error:
+        # Opening a named pipe waits for a writer; those of a shell, under /dev, have one.
+        if not path.is_fifo() or path.parts[:2] in (("/", "dev"), ("/", "proc")):
+            with path.open("rb") as file:
+                return file.read(MAX_BYTES + 1)
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise MidiNotFoundError(f"no such MIDI file: {path}", hint="check the path") from error
     except IsADirectoryError as error:
         raise MidiError(f"not a file but a folder: {path}", hint="name a file in it") from error
     except OSError as error:
         reason = error.strerror or "unknown reason"
+        refused = isinstance(error, PermissionError)
         raise MidiError(
             f"cannot read the file: {reason}",
             where=str(path),
-            hint="check the file's permissions",
+            hint="check the file's permissions" if refused else "check the path",
         ) from error
     except ValueError as error:
         raise MidiNotFoundError(
             f"no such MIDI file: {str(path)!r}", hint="remove the null character from the path"
         ) from error
+    raise MidiError(f"not a file but a named pipe: {path}", hint="pass the path of a file")
 
 
 def _bytes_of_file(file: Any, where: str) -> bytes:
-    try:
-        data = file.read(MAX_BYTES + 1)
-    except (OSError, ValueError) as error:  # ValueError: a closed file, or text that cannot decode
-        raise MidiError(f"cannot read the file object: {error}", where=where) from error
-    if not isinstance(data, bytes):
-        raise MidiError(
-            f"the file object gives {type(data).__name__}, not bytes",
-            where=where,
-            hint='open the file in binary mode, open(path, "rb")',
-        )
-    return data
+    data = bytearray()
+    # A pipe without a buffer gives what it has at the moment, so one call may not read all.
+    while len(data) <= MAX_BYTES:
+        try:
+            block = file.read(MAX_BYTES + 1 - len(data))
+        except (OSError, ValueError) as error:  # ValueError: a closed file, or undecodable text
+            raise MidiError(f"cannot read the file object: {error}", where=where) from error
+        if not isinstance(block, bytes):
+            raise MidiError(
+                f"the file object gives {type(block).__name__}, not bytes",
+                where=where,
+                hint='open the file in binary mode, open(path, "rb")',
+            )
+        if not block:
+            break
+        data += block
+    return bytes(data)

@@ -94,7 +94,8 @@ class ReadReport:
         reader: The name of the reader.
         tracks: All tracks that have notes, read or not.
         notes: The number of notes that were read.
-        seconds: The last release, seconds from the start of the piece.
+        seconds: The end of the piece, seconds from its start: the last release, or the end of a
+            silence that the policy keeps.
         left_out: The number of notes that the policy left out, by setting.
         repairs: The first :data:`MAX_REPAIRS` repairs.
         repairs_total: The number of repairs.

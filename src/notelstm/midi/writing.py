@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import numbers
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -29,6 +30,7 @@ __all__ = [
     "instruments_of",
     "midi_bytes",
     "midi_bytes_with_report",
+    "tempo_map_to_write",
     "write_midi",
 ]
 
@@ -200,13 +202,15 @@ def midi_bytes_with_report(
     _check_choice("overlaps", overlaps, get_args(WriteOverlaps))
     _check_choice("short", short, get_args(Short))
     _check_choice("many_instruments", many_instruments, get_args(ManyInstruments))
-    tempo_map = _tempo_map(notes, tempo)
+    tempo_map = tempo_map_to_write(notes, tempo)
     # Ticks are 64-bit numbers, but a change after the end may be at any time.
     early = tempo_map.until(max(notes.end_time, float(tempo_map.seconds_at(LAST_TICK))))
     if ticks_per_beat is None:
         ticks_per_beat = fine_resolution(_length(notes, early))
-    if isinstance(ticks_per_beat, bool) or not 1 <= ticks_per_beat <= 32767:
-        raise ConfigError(f"ticks_per_beat {ticks_per_beat!r} is not 1 to 32767")
+    whole = isinstance(ticks_per_beat, int | np.integer) and not isinstance(ticks_per_beat, bool)
+    if not (whole and 1 <= ticks_per_beat <= 32767):
+        raise ConfigError(f"ticks_per_beat {ticks_per_beat!r} is not a whole number, 1 to 32767")
+    ticks_per_beat = int(ticks_per_beat)  # numpy's have no to_bytes
     length = float(early.beats_at(notes.end_time))
     if length * ticks_per_beat > _MAX_TICKS:
         raise MidiError(
@@ -246,10 +250,15 @@ def _check_choice(name: str, value: str, choices: Iterable[str]) -> None:
         raise ConfigError(f"unknown {name} {value!r}", hint=f"use one of {allowed}")
 
 
-def _tempo_map(notes: Notes, tempo: float | None) -> TempoMap:
-    """The tempo map to write."""
+def tempo_map_to_write(notes: Notes, tempo: float | None = None) -> TempoMap:
+    """The tempo map to write, which is that of one tempo if it is given.
+
+    Raises:
+        MidiError: If a MIDI file cannot hold a tempo of the notes.
+        ConfigError: If the tempo is out of range.
+    """
     if tempo is not None:
-        if not 4 <= tempo <= _FASTEST:
+        if not (isinstance(tempo, numbers.Real) and 4 <= tempo <= _FASTEST):
             raise ConfigError(f"tempo {tempo!r} is not 4 to 60,000,000 quarter notes per minute")
         return TempoMap(tempos=[tempo])
     tempo_map = notes.tempo_map or TempoMap()

@@ -45,7 +45,7 @@ from notelstm.data.folder import (
 )
 from notelstm.data.piece_file import DamagedError, Entry, PieceFile, entry_of, write_pieces
 from notelstm.data.tables import labels_of_files
-from notelstm.errors import DataError, PluginError, counted
+from notelstm.errors import ConfigError, DataError, PluginError, counted
 from notelstm.midi import ReadPolicy
 from notelstm.notes import Notes
 from notelstm.plugins import describe, find, settings_of
@@ -70,7 +70,9 @@ _READING: Final = ("pretty_midi", "symusic")
 class CorpusSource(Protocol):
     """A source of pieces; a plugin of the kind ``corpora``.
 
-    The attribute ``size`` is optional: a line on the amount of music for ``notelstm corpora``.
+    Two attributes are optional: ``size``, a line on the amount of music for ``notelstm corpora``,
+    and ``edition``, a text that changes with the music under the same settings, by which a corpus
+    is read again.
     """
 
     @property
@@ -169,8 +171,10 @@ class Corpus:
         cannot be read is left out and listed in the :attr:`report`.
 
         Args:
-            source: A folder, or a list of files, or a part of the kind ``corpora``.
-            policy: How to read the files; None for the source's own, or ``ReadPolicy()``.
+            source: A folder, or a list of files, or a part of the kind ``corpora``. A corpus is
+                opened already, and is the result.
+            policy: How to read the files; None for the source's own, or ``ReadPolicy()``. Of a part
+                that does not read files, it is the setting `policy`.
             reader: The reader's name, or ``"auto"`` for the fastest one that can read each file.
             table: A CSV file with a column of file names, whose other columns are labels of the
                 pieces; None for one in the folder, if there is one. See
@@ -182,10 +186,16 @@ class Corpus:
 
         Raises:
             DataNotFoundError: If there is no such folder or file.
-            DataError: If there is nothing to read, or the process runs out of descriptors.
+            DataError: If there is nothing to read, a part has no policy to set, or the process runs
+                out of descriptors.
+            ConfigError: If `workers` is negative.
             OutputError: If the cache cannot be written.
             PluginError: If there is no such reader.
         """
+        if workers is not None and workers < 0:
+            raise ConfigError(f"workers {workers} is negative")
+        if isinstance(source, Corpus) and policy is None:
+            return source
         wanted = _resolve(source, policy, reader)
         base = cache_folder() if cache is None else Path(cache)
         path = base / "corpora" / _home(wanted) / f"{wanted.state}{SUFFIX}"
@@ -407,6 +417,8 @@ def _resolve(
             job = Job(policy=policy or folder.policy, reader=reader)
             identity = _of_files(os.path.realpath(folder.path), job)
             return _Resolved(_labels(source), identity, job, files, folder)
+        if policy is not None:
+            source = _with_policy(source, policy)
         job = Job(policy=policy or ReadPolicy(), reader=reader)
         # The edition changes with the music under the same settings.
         edition = str(getattr(source, "edition", ""))
@@ -424,6 +436,17 @@ def _resolve(
     where = counted(len(files.names), "file")
     labels = {"name": _folder_of(files.paths), "license": "", "source": where}
     return _Resolved(labels, _of_files(files.paths, job), job, files)
+
+
+def _with_policy(source: CorpusSource, policy: ReadPolicy) -> CorpusSource:
+    """A source that is not made of files, with another policy."""
+    if dataclasses.is_dataclass(source) and "policy" in settings_of(source):
+        return dataclasses.replace(source, policy=policy)
+    raise DataError(
+        f"the corpus {source.name!r} has no policy to set",
+        where=source.source,
+        hint="open it without a policy",
+    )
 
 
 def _folder_of(paths: Sequence[str]) -> str:
