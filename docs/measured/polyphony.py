@@ -57,6 +57,7 @@ class Setting:
         batch_size: Sequences of 32 frames in a batch.
         learning_rate: The highest learning rate.
         dropout: The dropout probability.
+        input_dropout: That of the pitches that the LSTM reads.
         weight_dropout: That of the recurrent weights.
     """
 
@@ -68,6 +69,7 @@ class Setting:
     batch_size: int = 16
     learning_rate: float = 0.003
     dropout: float = 0.5
+    input_dropout: float = 0.0
     weight_dropout: float = 0.0
 
 
@@ -124,6 +126,7 @@ def recipe_of(setting: Setting, kind: Kind) -> Recipe:
         FrameLSTM,
         hidden_size=setting.hidden_size,
         dropout=setting.dropout,
+        input_dropout=setting.input_dropout,
         weight_dropout=setting.weight_dropout,
     )
     return replace(

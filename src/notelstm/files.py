@@ -95,7 +95,8 @@ def atomic_write(path: str | os.PathLike[str], *, hint: str = _HINT) -> Iterator
     final = Path(path)
     if not final.name or "\0" in str(final):
         raise OutputError(f"not the path of a file: {str(final)!r}", hint="name a file")
-    beside = final.with_name(f".{final.name}.{secrets.token_hex(4)}.part")
+    # Of a name that is as long as names can be, the beginning: 50 characters have up to 200 bytes.
+    beside = final.with_name(f".{final.name[:50]}.{secrets.token_hex(4)}.part")
     try:
         with output_errors("cannot write the file", final, hint):
             if final.exists() and not (final.is_file() or final.is_dir()):

@@ -51,6 +51,13 @@ def test_a_pipe_or_device_is_not_replaced(tmp_path: Path) -> None:
     assert pipe.is_fifo()
 
 
+@pytest.mark.parametrize("name", ["a" * 250, "\u266b" * 80])
+def test_names_as_long_as_names_can_be(name: str, tmp_path: Path) -> None:
+    with atomic_write(tmp_path / name) as beside:
+        beside.write_text("done")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
 @pytest.mark.parametrize("path", ["", ".", "/", "a\0b", "a" * 300])
 def test_paths_that_no_file_can_have_are_errors(path: str) -> None:
     with pytest.raises(OutputError) as caught, atomic_write(path) as beside:

@@ -369,6 +369,24 @@ def test_weights_are_dropped_in_training_only() -> None:
     assert 0.3 < (gradient == 0).double().mean().item() < 0.7
 
 
+def test_pitches_that_are_not_read_are_dropped_from_all_frames_of_a_sequence() -> None:
+    torch.manual_seed(0)
+    model = FrameLSTM(fields=PLAIN.fields, hidden_size=12, dropout=0.0, input_dropout=0.5)
+    read: list[Tensor] = []
+    model.lstm.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0]))
+    rows = torch.from_numpy(PLAIN.rows_of(random_roll(0, 12, PLAIN))).repeat(4, 1, 1)
+    state = model.initial_state(4)[1]
+    model(rows, state)
+    model.eval()(rows, state)
+    dropped, whole = read
+    kept = dropped / whole  # NaN where nothing sounds
+    for sequence in kept:
+        for key in sequence.T:
+            assert len(set(key[~key.isnan()].tolist())) <= 1
+    assert set(kept[~kept.isnan()].tolist()) == {0.0, 2.0}
+    assert not torch.equal(kept[0].nan_to_num(), kept[1].nan_to_num())
+
+
 def test_weights_of_intervals_are_sums() -> None:
     generator = torch.Generator().manual_seed(0)
     frames_, weights = torch.rand(2, 3, 8, generator=generator), torch.randn(2, 3, 5)

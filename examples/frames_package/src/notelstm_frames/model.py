@@ -58,7 +58,8 @@ class FrameLSTM(nn.Module):
         head_size: Size of the hidden layer of the head.
         reach: The greatest interval, semitones; 0 for no weights of intervals.
         dropout: The dropout probability of the output of the LSTM and of the hidden layer.
-        input_dropout: The dropout probability of the inputs of the LSTM.
+        input_dropout: The probability that the LSTM does not read a pitch, in no frame of a
+            sequence of a batch.
         weight_dropout: The dropout probability of the weights of the LSTM between its outputs
             before and its gates, the same for all frames of a batch. Little data is overfitted
             less.
@@ -119,7 +120,7 @@ class FrameLSTM(nn.Module):
         self._weight_dropout: Final = weight_dropout
         self._keys: Final = len(pitches[0].values) - 1  # P
         keys = self._keys
-        self.drop_input: nn.Dropout = nn.Dropout(input_dropout)
+        self._input_dropout: Final = input_dropout
         self.lstm: nn.LSTM = nn.LSTM(
             keys,
             hidden_size,
@@ -170,7 +171,9 @@ class FrameLSTM(nn.Module):
     def forward(self, rows: Tensor, state: LSTMState) -> tuple[FrameContext, LSTMState]:
         """Read (B, T, F) rows."""
         frame = self._roll(rows[..., self._columns])  # (B, T, P)
-        hidden, state = self._run(self.drop_input(frame), state)
+        every = torch.ones_like(frame[:, :1])  # (B, 1, P): one mask for all frames
+        read = nn.functional.dropout(every, self._input_dropout, self.training)
+        hidden, state = self._run(frame * read, state)
         return self._context(hidden, frame), state
 
     def _run(self, inputs: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
