@@ -181,6 +181,13 @@ class Tracker(abc.ABC):
         tones = map(Tone, notes.pitch.tolist(), [] if track is None else track.tolist())
         return list(zip(notes.start.tolist(), tones, strict=True))
 
+    def latest_written(self, count: int) -> Sequence[tuple[float, Tone]]:
+        """The same of the notes that :attr:`num_notes` counts, without those that are given.
+
+        The default is for an encoder without given notes, all of whose notes count.
+        """
+        return self.latest(count)
+
     @property
     def position(self) -> float:
         """The origin of the next step in its unit: since the start of the piece or the bar line."""
