@@ -99,7 +99,9 @@ class Tracker(abc.ABC):
                 :meth:`notes`; no rows may follow.
 
         Returns:
-            Each note with its number, from 0 in the order of onset; in the order of their ends.
+            Each note with its number, from 0 in the order of onset; in the order in which their
+            ends became known. With one row per note in seconds, that is the order of onset;
+            otherwise, it is that of their ends.
         """
 
     def extend(self, rows: Rows) -> None:
