@@ -99,7 +99,9 @@ class Tracker(abc.ABC):
                 :meth:`notes`; no rows may follow.
 
         Returns:
-            Each note with its number, from 0 in the order of onset; in the order of their ends.
+            Each note with its number, from 0 in the order of onset; in the order in which their
+            ends became known. With one row per note in seconds, that is the order of onset;
+            otherwise, it is that of their ends.
         """
 
     def extend(self, rows: Rows) -> None:
@@ -180,6 +182,13 @@ class Tracker(abc.ABC):
         track = np.zeros(len(notes), np.int64) if len(self.parts) == 1 else notes.track
         tones = map(Tone, notes.pitch.tolist(), [] if track is None else track.tolist())
         return list(zip(notes.start.tolist(), tones, strict=True))
+
+    def latest_written(self, count: int) -> Sequence[tuple[float, Tone]]:
+        """The same of the notes that :attr:`num_notes` counts, without those that are given.
+
+        The default is for an encoder without given notes, all of whose notes count.
+        """
+        return self.latest(count)
 
     @property
     def position(self) -> float:

@@ -272,6 +272,28 @@ def test_rests_are_scored_with_the_note_after_them() -> None:
     assert found.of("total") == pytest.approx(nats[number >= 25].sum() / 55, rel=1e-5)
 
 
+def test_rests_count_for_the_part_of_the_note_after_them_and_for_no_pitch() -> None:
+    """After 30 notes of the melody, the bass alone plays, with two rests before each note."""
+    start = np.concatenate([np.arange(30) * 0.5, 14.5 + 5.0 * np.arange(1, 5)])
+    track = (np.arange(34) >= 30).astype(int)
+    piece = Notes(
+        start=start, end=start + 0.4, pitch=60, program=32 * track, track=track,
+        track_names=["Melody", "Bass"],
+    )  # fmt: skip
+    model = untrained(PARTS)
+    (score,) = nats_per_note(model, PARTS, [piece]).pieces
+    rows = PARTS.encode(piece)
+    assert len(rows) == 34 + 4 * 2
+    nats = nats_per_row(model, PARTS, [rows])
+    assert nats.fields[0] == "step"
+    step = nats.nats["0"][:, 0]
+    assert score.parts["Melody"].nats["step"] == pytest.approx(step[25:30].sum(), rel=1e-4)
+    assert score.parts["Bass"].nats["step"] == pytest.approx(step[30:].sum(), rel=1e-4)
+    counts = {role: made.count for role, made in score.reliability.items()}
+    assert counts == {"step": 9 + 8, **dict.fromkeys(("pitch", "duration", "velocity"), 9),
+                      "instrument": 9}  # fmt: skip
+
+
 def test_an_untrained_model_continues_music_and_rests() -> None:
     bundle = Bundle(model=untrained(SHORT), encoder=SHORT, sampler=Ancestral())
     prompt = Notes(start=[0, 3], end=[1, 4], pitch=[60, 64])

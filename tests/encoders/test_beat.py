@@ -227,6 +227,20 @@ def test_sounding_uses_the_current_tempo() -> None:
     assert set(SMALL.tracker().sounding(0)) == set()
 
 
+@pytest.mark.parametrize("last", [8, 2])
+def test_finished_notes_come_in_the_order_of_their_ends(last: float) -> None:
+    beats = TempoMap(tempos=[60])
+    notes = Notes(start=[0, 0, 1, last], end=[6, 4, 2, 9], pitch=[60, 64, 67, 72], tempo_map=beats)
+    tracker = pushed(list(SMALL.encode(notes)))
+    popped = tracker.pop_finished(include_sounding=True)
+    assert [(number, round(note.end)) for number, note in popped] == [
+        (2, 2),
+        (1, 4),
+        (0, 6),
+        (3, 9),
+    ]
+
+
 def test_last_of_several_tempos_at_one_onset_is_encoded() -> None:
     rows = SMALL.encode(
         Notes(start=[0, 0, 1], end=[1, 2, 3], pitch=60, tempo_map=TempoMap(tempos=[60]))

@@ -6,6 +6,7 @@ import copy
 import pickle
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -41,6 +42,7 @@ def test_the_last_note_of_a_whole_piece_is_its_end(
     plain = replace(encoder, ends=False)
     assert np.array_equal(rows[:, :-1], plain.encode(piece))
     assert not encoder.decode(rows).truncated
+    assert encoder.decode(cast(Any, rows.tolist())) == encoder.decode(rows)
     start = piece[:cut]
     truncated = len(start) == 0 or bool(start.start[-1] < piece.start[-1])
     assert start.truncated == truncated

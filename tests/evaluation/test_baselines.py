@@ -221,6 +221,7 @@ def test_counts_round_trip_through_json(notes: Notes) -> None:
         {"counts": {role: [-1] for role in ROLES}},
         {"counts": {role: [[1]] for role in ROLES}},
         {"counts": {role: [1] * 4000 for role in ROLES}},
+        {"counts": {role: [10**30] for role in ROLES}},
         {"counts": dict.fromkeys(ROLES, "x")},
         {"repeats": {"pitch": 1}},
         {"pairs": None},

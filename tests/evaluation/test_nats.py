@@ -413,6 +413,17 @@ def test_a_piece_whose_notes_an_encoder_merges() -> None:
         nats_per_note(table(encoder), encoder, [notes])
 
 
+def test_a_piece_whose_merged_notes_are_fewer_than_those_before_the_score() -> None:
+    encoder = LogTimeEncoder(exact=True)
+    torch.manual_seed(0)
+    model = NoteLSTM(fields=encoder.fields, hidden_size=8)
+    together = Notes(start=np.zeros(30), end=np.ones(30), pitch=60)
+    alone = score_piece(model, encoder, together)
+    assert (alone.notes, alone.seconds, alone.merged) == (0, 0.0, 29)
+    scores = nats_per_note(model, encoder, [together, piece(30)])
+    assert [score.name for score in scores.pieces] == ["1"]
+
+
 def test_pieces_are_quantized_first() -> None:
     model, encoder = MODELS["chained classes"]()
     notes = piece(50)

@@ -65,6 +65,9 @@ def test_pieces_and_rows_count_alike_or_not() -> None:
     assert scores.per_piece(skip=len(a)) == pytest.approx(b[len(a) :].mean())
     assert np.isnan(RowScores(fields=("x",), nats={"a": np.zeros((0, 1))}).per_row())
     assert np.isnan(RowScores(fields=("x",), nats={"a": np.zeros((0, 1))}).per_piece())
+    none = nats_per_row(model(0), ENCODER, [])
+    assert np.isnan(none.per_row())
+    assert np.isnan(none.per_piece())
 
 
 def test_dynamic_evaluation_does_not_see_the_rows_to_come() -> None:

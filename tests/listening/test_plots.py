@@ -79,6 +79,15 @@ def test_logs_without_losses_are_rejected(log: Path, ax: Axes) -> None:
         training_curves(log, ax, field="velocity")
     with pytest.raises(ConfigError, match=r"'pich': did you mean 'pitch'\?"):
         training_curves(log, ax, field="pich")
+    for text, field, match in (
+        ('{"epoch": 1, "loss/pitch": 2.0}\n', "", r"no total losses .*Use one of: pitch"),
+        ('{"epoch": 1}\n', "", r"no total losses .*Name the log\.jsonl of another run"),
+        ('{"epoch": 1}\n', "pitch", r"'pitch' .*Name the log\.jsonl of another run"),
+        ('{"epoch": 1, "loss": 2.0}\n', "pitch", r"'pitch' .*Leave out the field"),
+    ):
+        log.write_text(text, encoding="utf-8")
+        with pytest.raises(ConfigError, match=match):
+            training_curves(log, ax, field=field)
     for text, match in (("", "no epochs in the log"), ("no\n", "every line of the log is damaged")):
         log.write_text(text, encoding="utf-8")
         with pytest.raises(DataError, match=match):

@@ -27,6 +27,8 @@ SETTINGS = {
     "encoder": {"kind": "encoders", "name": "log-time", "config": {"cell": 0.01}},
     "sampler": {"missing": "mine.Sampler", "config": {"inner": {"deep": [1, "x"]}}},
 }
+HUGE = '{"a": {"loss": 1' + "0" * 400 + "}}"
+"""A number that is too large for a float."""
 
 
 @pytest.fixture
@@ -136,6 +138,14 @@ def test_every_setting_is_there(run: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("damaged", [None, 3, [1], {"config": None}, {"config": 3}], ids=str)
+def test_settings_of_another_form_are_shown_as_they_are(run: Path, damaged: object) -> None:
+    log(run, 1)
+    text = json.dumps({"training": damaged, "encoder": damaged})
+    (run / "settings.json").write_text(text, encoding="utf-8")
+    assert captions(page(run))[0] == "Loss"
+
+
 def test_a_folder_that_is_no_run(run: Path, tmp_path: Path) -> None:
     (run / "log.jsonl").unlink()
     with pytest.raises(DataNotFoundError, match=r"no such log: .*log\.jsonl"):
@@ -217,7 +227,9 @@ def test_baselines_are_lines_where_they_are_known(run: Path) -> None:
     assert "repeat-last: 3.500" in figures[1]
 
 
-@pytest.mark.parametrize("text", ["[1", "[]", '{"a": 1}', '{"a": {"loss": "x"}}', "null"])
+@pytest.mark.parametrize(
+    "text", ["[1", "[]", '{"a": 1}', '{"a": {"loss": "x"}}', "null", HUGE], ids=range(6)
+)
 def test_damaged_baselines_are_left_out(
     run: Path, text: str, caplog: pytest.LogCaptureFixture
 ) -> None:

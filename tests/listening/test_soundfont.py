@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import sys
 from pathlib import Path
 
@@ -80,6 +81,29 @@ def test_tracks_of_one_program_and_more_than_15_programs_have_channels_of_their_
         start=np.arange(20) / 20, end=np.arange(20) / 20 + 0.04, pitch=60, program=range(20)
     )
     assert np.abs(play_soundfont(many, FONT)).max() > 0.02
+
+
+def test_instruments_that_the_sound_font_lacks_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    font = bytearray(FONT.read_bytes())
+    begin = font.index(b"phdr") + 4
+    (size,) = struct.unpack_from("<I", font, begin)
+    for at in range(begin + 4 + 20, begin + 4 + size, 38):
+        if struct.unpack_from("<HH", font, at) != (0, 0):  # preset and bank of all but the piano
+            struct.pack_into("<H", font, at + 2, 99)
+    piano = tmp_path / "piano.sf2"
+    piano.write_bytes(font)
+    band = Notes(
+        start=[0, 0, 0], end=[1, 1, 1], pitch=[60, 36, 38], program=[0, 33, 0],
+        drum=[False, False, True],
+    )  # fmt: skip
+    assert np.abs(play_soundfont(band[:1], piano)).max() > 0.02
+    assert not caplog.text
+    play_soundfont(band, piano)
+    (record,) = caplog.records
+    warning = f"{piano} has no sound for Drums, Electric Bass (finger): these notes are silent"
+    assert record.getMessage() == warning
 
 
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -474,6 +474,8 @@ SETTINGS: list[tuple[Any, dict[str, Any], str]] = [
     (TempoRange, {"slowest": 100, "fastest": 90}, "tempo range from .* empty"),
     (ForbidValues, {"role": "loudness"}, "unknown role"),
     (ForbidValues, {"values": (math.nan,)}, "finite"),
+    (ForbidValues, {"values": 60}, "60 are not a sequence of numbers"),
+    (ForbidValues, {"values": ("C4",)}, "C4.* are not a sequence of numbers"),
     (NoRepeatNGram, {"ngram_size": 0}, "from 1 to 1024"),
     (NoRepeatNGram, {"ngram_size": 2.5}, "whole number"),
     (NoRepeatNGram, {"history": 1025}, "from 1 to 1024"),

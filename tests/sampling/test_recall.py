@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -12,7 +13,12 @@ import torch
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from notelstm.encoders import BeatEncoder, LogTimeEncoder, PerformanceEventEncoder
+from notelstm.encoders import (
+    AnticipatingEncoder,
+    BeatEncoder,
+    LogTimeEncoder,
+    PerformanceEventEncoder,
+)
 from notelstm.encoders.rows import PITCH, TrackingEncoder, tracker_of
 from notelstm.errors import ConfigError
 from notelstm.evaluation.repetition import repetition_of
@@ -242,7 +248,7 @@ def test_runs_are_those_of_a_comparison_note_by_note(line: list[tuple[int, int]]
         def num_notes(self) -> int:
             return len(tones)
 
-        def latest(self, count: int) -> Sequence[tuple[float, Tone]]:
+        def latest_written(self, count: int) -> Sequence[tuple[float, Tone]]:
             return tones[-count:]
 
     tracker = cast(Tracker, Listed())
@@ -415,6 +421,34 @@ def test_it_works_in_beats() -> None:
     step = next(field for field in encoder.fields if field.role == "step")
     probable = probabilities(EAGER, step, tracker)
     assert step.values[int(probable.argmax())] == pytest.approx(1.5, abs=0.2)  # 0.9 s at 100
+
+
+def test_given_notes_are_not_compared_whenever_it_is_asked() -> None:
+    """Undo and prompts add many rows at a time, sampling one."""
+    band = PartMap(parts=BAND[:2])
+    inner = LogTimeEncoder(exact=True, linear=2.0, parts=band)
+    encoder = AnticipatingEncoder(inner=inner, seconds=2.0)
+    bass = notes_of([*THEME, *THEME[:10]])
+    piano = replace(bass, pitch=127 - bass.pitch)
+    song = Notes.merge(
+        [
+            replace(bass, program=np.full(90, 33)),
+            replace(piano, program=np.zeros(90, dtype=np.int64)),
+        ]
+    )
+    rows = encoder.encode_given(song, song.program == 0)
+    one, several = encoder.tracker(), encoder.tracker()
+    pitch = encoder.fields[0]
+    for row in rows:
+        one.push(row)
+        probabilities(EAGER, pitch, one, instrument=1.0)
+    several.extend(rows)
+    assert int((rows[:, -2] == 1).sum()) == len(several.latest(1000)) - several.num_notes == 90
+    found = [probabilities(EAGER, pitch, tracker, instrument=1.0) for tracker in (one, several)]
+    assert torch.equal(*found)
+    assert int(found[0].argmax()) == THEME[10][0]
+    several.pop_finished()
+    assert len(several.copy().latest_written(1000)) == 90
 
 
 def test_encoders_of_events_are_left_alone() -> None:

@@ -25,7 +25,7 @@ from notelstm.sampling import (
     Weighted,
     allow_only,
 )
-from notelstm.testing import strategies
+from notelstm.testing import check_processor, strategies
 
 PITCH, STEP, DURATION = StepDurationEncoder().fields
 CLASSES = LogTimeEncoder().fields
@@ -167,6 +167,17 @@ def test_min_duration_without_a_class_long_enough_changes_nothing() -> None:
     kept = MinDuration(seconds=5.0)(duration, constrained, [])
     assert isinstance(kept, Categorical)
     assert torch.equal(kept.probabilities, constrained.probabilities)
+
+
+def test_min_duration_above_the_bound_of_a_field_gives_the_bound() -> None:
+    bounded = Field.continuous("duration", "duration", unit="s", low=0.0, high=2.0)
+    for prediction in (
+        PointEstimate(torch.tensor([0.1, 1.9])),
+        Normal(torch.tensor([0.1, 1.9]), torch.ones(2)),
+    ):
+        kept = MinDuration(seconds=5.0)(bounded, prediction, [])
+        assert kept.sample(noise()[:2]).tolist() == [2.0, 2.0]
+    check_processor(MinDuration(seconds=5.0), fields=[bounded], roles={"duration"})
 
 
 @given(

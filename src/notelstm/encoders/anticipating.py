@@ -542,6 +542,7 @@ class AnticipatingTracker(Tracker):
         self._open: dict[Tone, float] = {}
         self._given: list[_GivenNote] = []
         self._latest: list[tuple[float, Tone]] = []
+        self._latest_written: list[tuple[float, Tone]] = []
         self._unreturned: list[Note] = []
         self._num_notes = self._cells = self._origin = 0
         self._previous = self._written = no_row(self.fields)
@@ -608,6 +609,7 @@ class AnticipatingTracker(Tracker):
         self._num_notes += 1
         self._unreturned.append(note)
         self._latest.append((time, tone))
+        self._latest_written.append((time, tone))
         self._open[tone] = max(note.end, self._open.get(tone, note.end))
 
     def _note(self, row: Row, start: float) -> Note:
@@ -640,6 +642,10 @@ class AnticipatingTracker(Tracker):
     def latest(self, count: int) -> Sequence[tuple[float, Tone]]:
         """Onset (s) and tone of the latest notes, written and given, that have begun."""
         return self._latest[-count:]
+
+    def latest_written(self, count: int) -> Sequence[tuple[float, Tone]]:
+        """Onset (s) and tone of the latest written notes."""
+        return self._latest_written[-count:]
 
     def remaining(self) -> Sequence[tuple[float, Tone]]:
         """The seconds left and the tone of each note that has begun and sounds at :attr:`time`."""
@@ -703,13 +709,13 @@ class AnticipatingTracker(Tracker):
         first = self._num_notes - len(self._unreturned)
         finished = list(enumerate(self._unreturned, first))
         self._rows, self._unreturned, self._origin = [], [], self._cells
-        del self._latest[:-MAX_HISTORY]
+        del self._latest[:-MAX_HISTORY], self._latest_written[:-MAX_HISTORY]
         return finished
 
     def copy(self) -> AnticipatingTracker:
         """An independent tracker in the same state."""
         other = copy.copy(self)
-        for name in ("_rows", "_given", "_latest", "_unreturned"):
+        for name in ("_rows", "_given", "_latest", "_latest_written", "_unreturned"):
             setattr(other, name, [*getattr(self, name)])
         other._open = {**self._open}
         return other

@@ -106,7 +106,7 @@ class BeatTracker(Tracker):
             )
         at = self._at[-1] + step if self._rows else step
         # Notes that end by this onset end in the tempo of the previous note.
-        self._done += [self._ended(note) for note in self._open if note.end <= at]
+        self._done += self._in_order_of_ends([note for note in self._open if note.end <= at])
         self._open = [note for note in self._open if note.end > at]
         previous = self._rows[-1][3] if self._rows else tempo
         self._time += step * 60 / (self._tempos[previous] * self._per_beat)
@@ -119,6 +119,10 @@ class BeatTracker(Tracker):
         note = _Sounding(at + duration + 1, self._num_notes, self._time, tone, velocity)
         self._open.append(note)
         self._num_notes += 1
+
+    def _in_order_of_ends(self, notes: Sequence[_Sounding]) -> list[tuple[int, Note]]:
+        # The sort is stable: of notes that end together, the first comes first.
+        return [self._ended(note) for note in sorted(notes, key=lambda note: note.end)]
 
     def _ended(self, note: _Sounding) -> tuple[int, Note]:
         """The number of a sounding note, and the note with its end in the current tempo."""
@@ -250,7 +254,7 @@ class BeatTracker(Tracker):
         """Return the notes that have ended, or all of them, and drop them."""
         finished = self._done
         if include_sounding:
-            finished, self._open = [*finished, *map(self._ended, self._open)], []
+            finished, self._open = [*finished, *self._in_order_of_ends(self._open)], []
         self._done, self._dropped = [], True
         del self._rows[:-1], self._at[:-1], self._latest[:-MAX_HISTORY]
         return finished

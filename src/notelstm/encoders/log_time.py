@@ -246,7 +246,8 @@ class LogTimeEncoder:
         Raises:
             EncodingError: If a class does not exist.
         """
-        checked = as_rows(rows, self.fields).astype(np.int64)
+        rows = as_rows(rows, self.fields)
+        checked = rows.astype(np.int64)
         values = [np.array(field.values) for field in self.fields]
         start = np.cumsum(values[1][checked[:, 1]])
         labels: dict[str, str] = {}

@@ -211,7 +211,7 @@ class Unigram:
                     if "instrument" in sizes
                 },
             )
-        except (LookupError, TypeError, ValueError) as error:
+        except (LookupError, OverflowError, TypeError, ValueError) as error:
             raise DataError(
                 f"the stored unigram is damaged: {error}",
                 hint="fit it again with fit_unigram(pieces)",

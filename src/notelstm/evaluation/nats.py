@@ -271,6 +271,7 @@ def score_piece(
     fields = predicted(encoder.fields)
     instrument = _instrument_of(fields)
     names = [] if instrument is None else _part_names(encoder, instrument)
+    part_of_row = None if instrument is None else _part_of_row(encoder, instrument, rows, note)
     sums = _Sums(len(names))
     with in_use(model):
         for here, context in contexts(model, torch.from_numpy(rows), adapter):
@@ -288,25 +289,28 @@ def score_piece(
                 },
             )
             chosen = torch.from_numpy(wanted[here]).to(device)
-            parts = None if instrument is None else known[instrument.name][chosen].long()
+            # A rest is predicted by the step alone.
+            notes_only = chosen & torch.from_numpy(note[here]).to(device)
+            parts = None
+            if part_of_row is not None:
+                parts = torch.from_numpy(part_of_row[here]).to(device)[chosen]
             nats = {}
             for field in fields:
                 prediction = chunk.predict(field, known)
                 nats[field.name] = chunk.nats(field, prediction, known)
                 sums.add(field.role, nats[field.name][chosen], parts)
-                sums.add_reliability(field.role, prediction, known[field.name], chosen)
+                counted_rows = notes_only if field.rest is None else chosen
+                sums.add_reliability(field.role, prediction, known[field.name], counted_rows)
             if instrument is not None:
                 summed_out = chunk.without_instrument(fields, instrument, known, nats)
                 sums.add("without_instrument", summed_out[chosen], parts)
-    part_of_note: NDArray[np.float32] = np.zeros(0, dtype=np.float32)
-    if instrument is not None:
-        part_of_note = rows[wanted & note, encoder.fields.index(instrument)]
-    in_part = np.bincount(part_of_note.astype(np.int64), minlength=len(names))
+    part_of_note = np.zeros(0, np.int64) if part_of_row is None else part_of_row[wanted & note]
+    in_part = np.bincount(part_of_note, minlength=len(names))
     return PieceScore(
-        notes=count,
+        notes=max(0, count),
         nats=sums.nats,
         name=name,
-        seconds=float(notes.start[-1] - notes.start[FIRST - 1]),
+        seconds=float(notes.start[-1] - notes.start[FIRST - 1]) if count > 0 else 0.0,
         reliability=sums.reliability,
         merged=len(quantized) - FIRST - count,
         parts=sums.by_part(name, names, in_part.tolist()),
@@ -316,6 +320,15 @@ def score_piece(
 def _instrument_of(fields: Sequence[Field]) -> Field | None:
     """The field of the instrument of a note, if there is one."""
     return next((field for field in fields if field.role == "instrument"), None)
+
+
+def _part_of_row(
+    encoder: NoteEncoder, instrument: Field, rows: Rows, note: NDArray[np.bool_]
+) -> NDArray[np.int64]:
+    """(M,) the class of the instrument of each row; a rest has that of the note after it."""
+    part = rows[:, encoder.fields.index(instrument)].astype(np.int64)
+    following: NDArray[np.int64] = np.cumsum(note) - note  # the number of the note
+    return np.asarray(part[note][following.clip(max=int(note.sum()) - 1)])
 
 
 def _part_names(encoder: NoteEncoder, instrument: Field) -> list[str]:

@@ -50,8 +50,8 @@ class RowScores:
         Args:
             skip: Rows at the start of each piece that do not count.
         """
-        rows = np.concatenate([nats[skip:].sum(axis=1) for nats in self.nats.values()])
-        return float(rows.mean()) if len(rows) else float("nan")
+        rows = [nats[skip:].sum(axis=1) for nats in self.nats.values() if len(nats) > skip]
+        return float(np.concatenate(rows).mean()) if rows else float("nan")
 
     def per_piece(self, *, skip: int = 0) -> float:
         """The mean over the pieces of the mean over their rows; NaN without rows.

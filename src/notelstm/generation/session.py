@@ -603,8 +603,8 @@ class Session:
         """Return the notes that have ended since the last call, and drop them.
 
         Returns:
-            The notes of each sequence with their numbers from 0, in the order of their ends, in
-            seconds since the start of the session.
+            The notes of each sequence with their numbers from 0, in seconds since the start of the
+            session, in the order of :meth:`notelstm.tracker.Tracker.pop_finished`.
         """
         return self._history.pop_finished()
 

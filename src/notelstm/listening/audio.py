@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import wave
 from pathlib import Path
@@ -14,10 +15,12 @@ from notelstm.errors import ConfigError, DataNotFoundError, MissingExtraError, N
 from notelstm.files import atomic_write, checked_suffix
 from notelstm.listening.synthesis import Audio, check_length, synthesize
 from notelstm.midi import ReadPolicy, midi_bytes, read_midi
-from notelstm.midi.writing import instruments_of
+from notelstm.midi.writing import instrument_labels, instruments_of
 from notelstm.notes import Notes
 
 __all__ = ["play_soundfont", "save_audio"]
+
+_log = logging.getLogger(__name__)
 
 _TAIL: Final = 2.0
 _GAIN: Final = 0.6
@@ -31,8 +34,8 @@ def play_soundfont(notes: Notes, path: str | os.PathLike[str], *, rate: int = 44
 
     Each instrument (the notes of one track, program and kind, percussion or not) has a channel of
     its own, as in the MIDI file that :func:`~notelstm.midi.write_midi` writes. A note that starts
-    while another of its pitch and instrument sounds ends that one. Needs the extra ``soundfont``
-    and the FluidSynth library.
+    while another of its pitch and instrument sounds ends that one. Instruments that the sound font
+    lacks are silent, with a warning. Needs the extra ``soundfont`` and the FluidSynth library.
 
     Args:
         notes: The piece.
@@ -68,13 +71,16 @@ def play_soundfont(notes: Notes, path: str | os.PathLike[str], *, rate: int = 44
     while True:
         synth = fluidsynth.Synth(gain=gain, samplerate=rate, channels=_CHANNELS)
         try:
-            samples = _play(synth, played, path, rate)
+            samples, missing = _play(synth, played, path, rate)
         finally:
             synth.delete()
         # FluidSynth clips; render again at half the gain until nothing is clipped.
         if not samples.size or int(np.abs(samples.astype(np.int32)).max()) < _FULL:
-            return samples.reshape(-1, 2).T.astype(np.float32, order="C") / np.float32(_FULL + 1)
+            break
         gain /= 2
+    if missing:
+        _log.warning("%s has no sound for %s: these notes are silent", path, ", ".join(missing))
+    return samples.reshape(-1, 2).T.astype(np.float32, order="C") / np.float32(_FULL + 1)
 
 
 def _fluidsynth() -> Any:
@@ -89,15 +95,21 @@ def _fluidsynth() -> Any:
     return fluidsynth
 
 
-def _play(synth: Any, notes: Notes, path: str | os.PathLike[str], rate: int) -> NDArray[np.int16]:
-    """Render into (2 N,) interleaved samples, left first."""
+def _play(
+    synth: Any, notes: Notes, path: str | os.PathLike[str], rate: int
+) -> tuple[NDArray[np.int16], list[str]]:
+    """Render into (2 N,) interleaved samples, left first, with the instruments that are missing."""
     font = synth.sfload(str(path))
     if font < 0:
         raise ConfigError(f"not a sound font: {path}", hint="name an .sf2 or .sf3 file")
     channels = np.zeros(len(notes), np.int64)
-    for channel, instrument in enumerate(instruments_of(notes, None)):
+    instruments, missing = instruments_of(notes, None), []
+    for channel, (label, instrument) in enumerate(
+        zip(instrument_labels(instruments), instruments, strict=True)
+    ):
         bank, preset = (_DRUM_BANK, 0) if instrument.drum else (0, instrument.program)
-        synth.program_select(channel, font, bank, preset)
+        if synth.program_select(channel, font, bank, preset) < 0:
+            missing.append(label)
         channels[instrument.notes] = channel
     size = round((notes.end_time + _TAIL) * rate)
     at = np.rint(np.concatenate([notes.end, notes.start]) * rate).astype(np.int64)
@@ -114,7 +126,7 @@ def _play(synth: Any, notes: Notes, path: str | os.PathLike[str], rate: int) -> 
         else:
             synth.noteon(int(channels[note]), int(notes.pitch[note]), int(notes.velocity[note]))
     parts.append(synth.get_samples(size - now))
-    return np.concatenate(parts)
+    return np.concatenate(parts), missing
 
 
 _SECONDS_WRITTEN_AT_ONCE: Final = 10

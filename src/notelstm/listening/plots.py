@@ -59,11 +59,11 @@ def training_curves(log: str | os.PathLike[str], ax: Axes, *, field: str = "") -
     ending = f"/{field}" if field else ""
     if not any(f"loss{ending}" in line for line in lines):
         names = sorted({name[5:] for line in lines for name in line if name.startswith("loss/")})
-        raise ConfigError(
-            f"no losses of field {field!r}{did_you_mean(field, names)}",
-            where=str(path),
-            hint=f"use one of: {', '.join(names)}" if names else "leave out the field",
-        )
+        hint = f"use one of: {', '.join(names)}" if names else "name the log.jsonl of another run"
+        if not names and any("loss" in line for line in lines):
+            hint = "leave out the field"
+        problem = f"no losses of field {field!r}{did_you_mean(field, names)}"
+        raise ConfigError(problem if field else "no total losses", where=str(path), hint=hint)
     for name, label, colour, dashes in (
         ("loss", "training", _BLUE, "-"),
         ("validation", "validation", _RED, "--"),

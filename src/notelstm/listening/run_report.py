@@ -124,7 +124,8 @@ class _Run:
 
     def state(self, running: bool) -> str:
         """A clause on how far the run is."""
-        asked = self.settings.get("training", {}).get("epochs")
+        training = self.settings.get("training")
+        asked = training.get("epochs") if isinstance(training, Mapping) else None
         of = "" if asked is None else f" of {asked}"
         if not self.epochs:
             more = " yet: reload this page to see the first" if running else ""
@@ -197,7 +198,14 @@ def _baselines(path: Path) -> dict[str, dict[str, float]]:
         }
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
+    except (
+        OSError,
+        ArithmeticError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         _log.warning("%s: the baselines cannot be read: %s", path, error)
         return {}
 
@@ -283,7 +291,7 @@ def _details(settings: Mapping[str, Any]) -> Details:
     """The settings as tables: one for each part, and one for the other values."""
     tables: dict[str, dict[str, object]] = {"Recipe and training": {}}
     for name, value in settings.items():
-        if isinstance(value, Mapping) and "config" in value:
+        if isinstance(value, Mapping) and isinstance(value.get("config"), Mapping):
             part = value.get("name", value.get("missing"))
             tables[name.capitalize()] = dict(_flat({"name": part, **value["config"]}))
         elif isinstance(value, Mapping):

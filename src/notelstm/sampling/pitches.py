@@ -339,12 +339,17 @@ class ForbidValues(_PitchFilter):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if isinstance(self.values, str):
+        try:
+            # The digits of a text are no sequence of numbers.
+            values = None if isinstance(self.values, str) else tuple(map(float, self.values))
+        except (OverflowError, TypeError, ValueError):
+            values = None
+        if values is None:
             raise ConfigError(
                 f"forbidden values {self.values!r} are not a sequence of numbers",
                 hint="give a tuple, (60, 61)",
             )
-        object.__setattr__(self, "values", tuple(map(float, self.values)))
+        object.__setattr__(self, "values", values)
         check_roles([self.role])
         if not np.isfinite(self.values).all():
             raise ConfigError(f"forbidden values {self.values} are not all finite")

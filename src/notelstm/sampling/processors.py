@@ -63,7 +63,8 @@ class MinDuration:
     """A minimum duration; notes of zero duration would be lost in a MIDI file.
 
     Attributes:
-        seconds: The minimum, from 0 to 3600.
+        seconds: The minimum, from 0 to 3600. Of a field of numbers up to less than that, all become
+            the greatest; one of shorter classes does not change.
     """
 
     seconds: float = 0.01
@@ -79,9 +80,9 @@ class MinDuration:
             return prediction
         if field.is_categorical:
             return allow_only(prediction, torch.tensor(field.values) >= self.seconds)
-        mode = prediction.mode()
-        low = torch.full_like(mode, self.seconds)
-        return constrain_interval(prediction, low, torch.full_like(mode, field.interval.high))
+        mode, high = prediction.mode(), field.interval.high
+        low = torch.full_like(mode, min(self.seconds, high))
+        return constrain_interval(prediction, low, torch.full_like(mode, high))
 
 
 def _applies(field: Field, roles: tuple[str, ...]) -> bool:

@@ -154,7 +154,7 @@ class _Runs:
             return self
         other = copy.copy(self)
         other._notes, other._repeats, other._found = self._notes.copy(), self._repeats.copy(), {}
-        for onset, tone in tracker.latest(min(new, MAX_HISTORY)):
+        for onset, tone in tracker.latest_written(min(new, MAX_HISTORY)):
             other._add(onset, tone)
         other._num_notes = tracker.num_notes
         return other
@@ -270,6 +270,8 @@ class Recall:
     more than a third of the latest 256 notes repeat earlier ones at the same pitches, a passage
     begins at other pitches only. If 16 notes repeat those before them, in a loop, the next pitch of
     the loop becomes less likely. The latest 1,024 notes are compared.
+
+    Notes that are given to the model are not compared: each step is counted from a written note.
 
     Velocities and durations do not change, nor do steps that are numbers. Encoders of events are
     not supported: their predictions do not change.
