@@ -597,7 +597,7 @@ def test_ctrl_c_saves_and_the_resumed_run_is_identical(folder: Path, tmp_path: P
     assert b"Traceback" not in errors
     assert not (tmp_path / "stopped").exists()
     kept = tmp_path / "stopped.run" / "interrupted.notelstm"
-    assert f"the model of the last epoch is in {kept}" in errors.decode()
+    assert f"the model so far is in {kept}" in errors.decode()
     assert b"the same command with --resume continues the run" in errors
     assert main(["generate", str(kept), "-o", str(tmp_path / "x.mid"), "--notes", "9"]) == 0
     for command in (argv("stopped", "--resume"), argv("whole")):

@@ -463,7 +463,7 @@ class Recipe:
                 :class:`~notelstm.data.Corpus`, ``Folder(...).pieces()`` or any other iterable.
             validation: Held-out pieces, in the same forms, whose loss is measured after each epoch.
             folder: The run folder; None to keep no checkpoints. After Ctrl-C it also has
-                ``interrupted.notelstm``, the model of the last epoch, or of the best one with
+                ``interrupted.notelstm``, the model after the last step, or of the best epoch with
                 :class:`~notelstm.training.BestCheckpoint`.
             resume: Continue the run in `folder`.
             callbacks: Callbacks of the trainer.
@@ -562,7 +562,7 @@ class Recipe:
             path = trainer.folder / "interrupted.notelstm"
             if trainer.interrupted:
                 bundle.save(path)
-                _log.warning("the model of the last epoch is in %s", path)
+                _log.warning("the model so far is in %s", path)
             else:
                 path.unlink(missing_ok=True)
         if trainer.interrupted:
