@@ -157,7 +157,9 @@ def pick_device(name: str) -> torch.device:
         name = f"cuda:{os.environ['LOCAL_RANK']}"
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device).cpu()
+        torch.zeros(1, device=device)
+        if device.type == "meta":
+            raise RuntimeError("it has no memory")
     except (RuntimeError, AssertionError, ImportError) as error:
         raise ConfigError(
             f"there is no device {name!r}: {str(error).splitlines()[0]}",
