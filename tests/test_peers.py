@@ -150,7 +150,10 @@ def test_trials_are_of_rates_up_to_those_beside_the_best_and_then_of_another_bat
 
 
 def test_rates_are_tried_above_the_highest_until_one_diverges(peers: Any) -> None:
-    trials = [{"rate": 1.0, "nats_per_note": 2.0}, {"rate": 0.3, "nats_per_note": 3.0}]
+    trials: list[dict[str, Any]] = [
+        {"rate": 1.0, "nats_per_note": 2.0},
+        {"rate": 0.3, "nats_per_note": 3.0},
+    ]
     assert peers.beyond(trials) == 3
     trials.append({"rate": 3.0, "nats_per_note": None})
     assert peers.beyond(trials) is None
@@ -160,10 +163,15 @@ def test_only_runs_that_are_missing_or_of_other_settings_are_made(
     peers: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     results = results_of([100, 120], [160, 170], [150, 160])
-    made = []
+    made: list[dict[str, Any]] = []
     monkeypatch.setattr(peers, "settings_to_try", lambda tool, trials: [])
     monkeypatch.setattr(peers, "write", lambda results: None)
-    monkeypatch.setattr(peers, "apart", lambda run: made.append(run) or dict(run))
+
+    def apart(run: dict[str, Any]) -> dict[str, Any]:
+        made.append(run)
+        return dict(run)
+
+    monkeypatch.setattr(peers, "apart", apart)
     tool = results["tools"]["expressive"]
     (best,) = (t for t in tool["trials"] if t["nats_per_note"] == 5)
     tool["runs"] = {"0": {"rate": best["rate"], "batch": best["batch"]}, "1": {"rate": 7.0}}

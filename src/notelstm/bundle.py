@@ -27,7 +27,7 @@ from typing_extensions import override
 from notelstm._bundle_format_1 import upgrade
 from notelstm._version import __version__
 from notelstm.errors import BundleError, BundleNotFoundError, PluginError
-from notelstm.files import atomic_write
+from notelstm.files import atomic_write, displayable
 from notelstm.midi.policy import ReadPolicy
 from notelstm.models.windowed import Windowed
 from notelstm.plugins import Saved, build, describe, missing_parts
@@ -36,7 +36,7 @@ from notelstm.protocols import InputTransform, NoteEncoder, NoteModel, Sampler
 if TYPE_CHECKING:
     from notelstm.recipes.recipe import Recipe
 
-__all__ = ["FORMAT", "PART_KINDS", "PRETRAINED", "Bundle", "DataCard", "load"]
+__all__ = ["FORMAT", "PART_KINDS", "PRETRAINED", "Bundle", "DataCard", "check_tensors", "load"]
 
 FORMAT: Final = 2
 """The version of the file format that this library writes, and the newest that it reads."""
@@ -74,6 +74,8 @@ _COPY_HINT: Final = "copy the file again"
 class DataCard:
     """The data that a model was trained on.
 
+    In the name and the license, bytes of file names that are not text are replaced by U+FFFD.
+
     Attributes:
         name: The name of the corpus or the folder.
         license: The license of the data, "" if it is not known.
@@ -87,6 +89,12 @@ class DataCard:
     fingerprint: str = ""
     pieces: int = 0
     notes: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("name", "license"):
+            text = getattr(self, name)
+            if isinstance(text, str):
+                object.__setattr__(self, name, displayable(text))
 
     def after(self, earlier: DataCard) -> DataCard:
         """The card of a model that was trained on `earlier`, then on this data.
@@ -191,8 +199,9 @@ class Bundle:
 
         Raises:
             OutputError: If the file cannot be written.
-            BundleError: If the settings, sigmas or unigram are not JSON values, or longer than
-                1 MB.
+            BundleError: If the file could not be loaded again: settings, sigmas or unigram are not
+                JSON values or longer than 1 MB, or a tensor has numbers that are not finite or far
+                too large.
         """
         parts = {name: getattr(self, name) for name in PART_KINDS}
         parts["model"] = _unwrapped(self.model)
@@ -217,19 +226,26 @@ class Bundle:
         }
         if half_precision:
             tensors = {n: t.half() if t.is_floating_point() else t for n, t in tensors.items()}
+        check_tensors(
+            tensors,
+            hint="save without half_precision"
+            if half_precision
+            else "register masks and the like with persistent=False",
+        )
         try:
             # The checksum is of the values that a reader gets: lists, not tuples.
-            about = json.loads(json.dumps(about, allow_nan=False))
+            about = _parsed(json.dumps(about, allow_nan=False))
             text = json.dumps({**about, "sha256": _checksum(about, tensors)}, sort_keys=True)
         except (TypeError, ValueError) as error:
             raise BundleError(
                 f"settings, sigmas or unigram are not JSON values: {error}",
-                hint="use finite numbers, strings, lists and mappings",
+                hint="use finite numbers, whole ones of 64 bits, strings, lists and mappings",
             ) from error
-        # A line of the tensor table takes less than 150 bytes and the name.
-        if len(text) + sum(150 + len(name) for name in tensors) > _MAX_HEADER:
+        # The text is inside another one, which quotes it. A line of the tensor table takes less
+        # than 150 bytes and the name.
+        if len(json.dumps(text)) + sum(150 + len(name) for name in tensors) > _MAX_HEADER:
             raise BundleError(
-                f"description of {len(text)} bytes, more than a model file may hold",
+                f"description of {len(json.dumps(text))} bytes, more than a model file may hold",
                 hint="shorten the settings",
             )
         with atomic_write(path) as beside:
@@ -534,12 +550,22 @@ def _fill(bundle: Bundle, tensors: Mapping[str, Tensor]) -> None:
             f"the tensors do not fit the model: {fault}",
             hint=f"{_COPY_HINT}, or pass the model that it was saved from",
         )
+    check_tensors(tensors, hint=_COPY_HINT)
+    module.load_state_dict({own: tensors[name] for name, (own, _) in state.items()})
+    module.eval()
+
+
+def check_tensors(tensors: Mapping[str, Tensor], *, hint: str) -> None:
+    """Check the tensors of a model file.
+
+    Raises:
+        BundleError: If one has numbers that are not finite, or far too large.
+    """
     for name, tensor in tensors.items():
-        if tensor.is_floating_point() and tensor.numel():
+        # Modules can have a state that is no tensor.
+        if isinstance(tensor, Tensor) and tensor.is_floating_point() and tensor.numel():
             low, high = (float(end) for end in tensor.float().aminmax())
             if not (low >= -_MAX_WEIGHT and high <= _MAX_WEIGHT):
                 raise BundleError(
-                    f"{name} has numbers that are not finite, or far too large", hint=_COPY_HINT
+                    f"{name} has numbers that are not finite, or far too large", hint=hint
                 )
-    module.load_state_dict({own: tensors[name] for name, (own, _) in state.items()})
-    module.eval()

@@ -449,6 +449,42 @@ def test_values_that_are_not_json_are_not_saved(tmp_path: Path, sigma: float) ->
     assert not list(tmp_path.iterdir())
 
 
+def test_what_cannot_be_loaded_is_not_saved(tmp_path: Path) -> None:
+    deep: list[Any] = []
+    for _ in range(100):
+        deep = [deep]
+    for settings in ({"seed": 2**63}, {"name": "caf\udce9"}, {"deep": deep}):
+        with pytest.raises(BundleError, match="are not JSON values"):
+            tiny(settings=settings).save(tmp_path / "model")
+    bundle = tiny()
+    with torch.no_grad():
+        next(iter(cast(nn.Module, bundle.model).parameters())).fill_(1e5)
+    with pytest.raises(BundleError, match=r"numbers that are not finite.*without half_precision"):
+        bundle.save(tmp_path / "model", half_precision=True)
+    assert not list(tmp_path.iterdir())
+    bundle.save(tmp_path / "model")
+    load(tmp_path / "model")
+
+
+@pytest.mark.parametrize("number", [50_000, 200_000])
+def test_a_description_of_any_size_is_loaded_or_not_saved(file: Path, number: int) -> None:
+    """The quotes of a description take more than one byte each."""
+    file.unlink(missing_ok=True)
+    bundle = tiny(settings={"many": [""] * number})
+    if number == 50_000:
+        bundle.save(file)
+        assert load(file).settings == bundle.settings
+    else:
+        with pytest.raises(BundleError, match="more than a model file may hold"):
+            bundle.save(file)
+        assert not file.exists()
+
+
+def test_names_that_are_not_text_are_saved(file: Path) -> None:
+    tiny(data=DataCard(name="caf\udce9", license="\ud800")).save(file)
+    assert (load(file).data.name, load(file).data.license) == ("caf\ufffd", "\ufffd")
+
+
 def test_a_full_disk_leaves_the_old_file(file: Path) -> None:
     old = file.read_bytes()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -469,6 +470,41 @@ def test_plugins_and_corpora_are_listed(capsys: pytest.CaptureFixture[str]) -> N
     assert "size: about 360 chorales" in of_bach
 
 
+def test_a_broken_corpus_plugin_does_not_hide_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    info = tmp_path / "broken-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[notelstm.corpora]\naaa = no_such_module:Corpus\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert main(["corpora"]) == 0
+    said = capsys.readouterr().out
+    assert "aaa        broken: cannot import the corpora plugin 'aaa'" in said
+    assert "size: 1,282 performances" in said
+    assert "kept in" in said
+
+
+@pytest.mark.parametrize("held_out", ["much", [0.1], None, 7, -1])
+def test_a_crafted_share_is_an_error(
+    held_out: object, model: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = load(model)
+    crafted = tmp_path / "crafted.notelstm"
+    replace(bundle, settings={**bundle.settings, "held_out": held_out}).save(crafted)
+    assert "the model records" in failed(capsys, "evaluate", str(crafted), str(folder))
+
+
+def test_a_table_does_not_hide_a_wrong_share(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "maestro-v2.0.0.csv").write_text("split,midi_filename\ntrain,a.mid\n")
+    for share in ("5", "-1", "nan"):
+        assert "leave nothing to train on" in failed(
+            capsys, "train", str(tmp_path), "-o", str(tmp_path / "x"), "--validation", share
+        )
+
+
 def test_errors_are_one_line_with_a_hint(
     folder: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -561,7 +597,7 @@ def test_ctrl_c_saves_and_the_resumed_run_is_identical(folder: Path, tmp_path: P
     assert b"Traceback" not in errors
     assert not (tmp_path / "stopped").exists()
     kept = tmp_path / "stopped.run" / "interrupted.notelstm"
-    assert f"the model of the last epoch is in {kept}" in errors.decode()
+    assert f"the model so far is in {kept}" in errors.decode()
     assert b"the same command with --resume continues the run" in errors
     assert main(["generate", str(kept), "-o", str(tmp_path / "x.mid"), "--notes", "9"]) == 0
     for command in (argv("stopped", "--resume"), argv("whole")):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +14,20 @@ import pytest
 
 from notelstm import load
 from notelstm.cli import main
+from notelstm.cli.runs import all_callbacks
 from notelstm.cli.streams import silent_unless_main
+from notelstm.encoders.rows import label_map_of
 from notelstm.midi import ReadPolicy, read_midi, write_midi
 from notelstm.notes import Notes
 from notelstm.testing.makers import long_piece
-from notelstm.training import step
+from notelstm.training import (
+    BestCheckpoint,
+    Callback,
+    EarlyStopping,
+    JSONLogger,
+    Progress,
+    step,
+)
 
 
 @pytest.fixture
@@ -125,6 +136,36 @@ def test_invalid_callbacks_are_rejected(
 ) -> None:
     assert main([*arguments, "--callback", command]) == 1
     assert capsys.readouterr().err.startswith("notelstm: error: ")
+
+
+def test_a_callback_replaces_the_usual_one_of_its_kind(arguments: list[str]) -> None:
+    usual = all_callbacks([], validation=True)
+    assert [type(callback) for callback in usual] == [JSONLogger, Progress, BestCheckpoint]
+    chosen: list[Callback] = [
+        EarlyStopping(),
+        BestCheckpoint(monitor="validation/pitch"),
+        Progress(seconds=1.0),
+        JSONLogger(),
+    ]
+    order = [chosen[3], chosen[2], chosen[1], chosen[0]]
+    assert all(a is b for a, b in zip(all_callbacks(chosen, validation=True), order, strict=True))
+    assert main([*arguments, "--epochs", "2", "--callback", "jsonl"]) == 0
+    lines = Path(f"{arguments[3]}.run", "log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == [1, 2]
+
+
+def test_a_folder_with_a_name_that_is_not_text(arguments: list[str], tmp_path: Path) -> None:
+    midi = tmp_path / os.fsdecode(b"caf\xe9")
+    (tmp_path / "midi").rename(midi)
+    for folder in (b"\xe8", b"a"):
+        shutil.copytree(midi, midi / os.fsdecode(folder))
+    arguments[1] = str(midi)
+    assert main([*arguments, "conditions=folder", "--epochs", "1"]) == 0
+    bundle = load(arguments[3])
+    assert bundle.data.name == "caf\ufffd"
+    label_map = label_map_of(bundle.encoder)
+    assert label_map is not None
+    assert label_map.labels[0].values == ("a", "\ufffd")
 
 
 @pytest.mark.parametrize(("rank", "said"), [("0", "heard\n"), ("1", "")])

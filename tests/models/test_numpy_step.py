@@ -305,6 +305,8 @@ def test_invalid_constraints_are_rejected() -> None:
         plain.constrained(Interval(0, 1))
     with pytest.raises(ShapeError, match="is empty"):
         NumpyNormal(0.0).constrained(Interval(1, 0))
+    with pytest.raises(ShapeError, match="is empty"):
+        NumpyNormal(0.0, high=1.0).constrained(Interval(2, 3))
     with pytest.raises(ShapeError, match="a mask of classes"):
         NumpyNormal(0.0).constrained(np.ones(3, dtype=bool))
 

@@ -192,6 +192,7 @@ REFUSED = {
     "training.schedule=linear": r"schedule is 'linear', not 'constant' or 'cosine'",
     "training.precision=float16": r"precision is 'float16', not 'float32' or 'bfloat16' or 'auto'",
     "training.warmup_steps=-1": "warmup_steps is -1",
+    "training.seed=1000000000000000000000": "seed is 1000000000000000000000, above 9",
     "sampler.processors=['nope']": "'nope'",
     "sampler.processors=[{name='temperature', temperatur=1}]": r"temperatur'.*temperature",
     "sampler.processors=[{name='temperature', temperature=0}]": "temperature",
@@ -203,6 +204,27 @@ def test_invalid_settings_are_rejected(pair: str) -> None:
     with pytest.raises(NotelstmError, match=REFUSED[pair]) as caught:
         changed(pair)
     assert isinstance(caught.value, ConfigError | PluginError)
+
+
+@pytest.mark.parametrize(
+    ("pair", "message"),
+    [
+        ("encoder.parts=5", r"encoder\.parts is 5, not a PartMap or none"),
+        ("encoder.conditions=5", r"encoder\.conditions is 5, not a LabelMap or none"),
+        ("encoder.conditions.a=5", r"encoder\.conditions is .*, not a LabelMap or none"),
+        ("conditions=[1, 2]", r"conditions is \[1, 2\], not a list of texts"),
+        ("read_policy.programs=['a']", r"programs is \('a',\), not a list of whole numbers"),
+        ("model.field_order=[1]", r"model\.field_order is \(1,\), not a list of texts"),
+    ],
+)
+def test_other_kinds_of_values_are_rejected(pair: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        changed(pair, recipe="expressive")
+
+
+def test_options_are_for_the_function_of_a_recipe() -> None:
+    with pytest.raises(ConfigError, match=r"options are arguments.*model\.hidden_size"):
+        with_settings(expressive(), {"options": {"hidden_size": 8}})
 
 
 def test_parts_that_do_not_fit_are_rejected() -> None:

@@ -23,6 +23,7 @@ from notelstm.encoders import AnticipatingEncoder
 from notelstm.errors import BundleError, ConfigError, DataError, EncodingError
 from notelstm.fields import Field
 from notelstm.midi import midi_bytes
+from notelstm.models import ThreeHeadLSTM
 from notelstm.protocols import Batches
 from notelstm.recipes import FAULTS, Recipe, ensemble, expressive, reference, with_settings
 
@@ -279,3 +280,38 @@ def test_the_data_card_counts_trained_pieces_only() -> None:
     assert (bundle.data.pieces, bundle.data.notes) == (1, 60)
     bundle = tiny(reference(crossing=True)).train([long, short])
     assert (bundle.data.pieces, bundle.data.notes) == (2, 80)
+
+
+def test_a_recipe_of_numpy_numbers_is_saved(tmp_path: Path) -> None:
+    recipe = replace(tiny(reference()), batch_size=np.int64(32), context_length=np.int64(25))  # type: ignore[arg-type]
+    recipe.train([piece(60)], folder=tmp_path / "run").save(tmp_path / "a.notelstm")
+    assert Recipe.from_dict(notelstm.load(tmp_path / "a.notelstm").settings) == recipe
+
+
+def test_the_largest_seed_is_saved(tmp_path: Path) -> None:
+    recipe = with_settings(tiny(reference()), {"training": {"seed": 2**63 - 1}})
+    recipe.train([piece(60)]).save(tmp_path / "a.notelstm")
+    assert notelstm.load(tmp_path / "a.notelstm").settings["training"]["seed"] == 2**63 - 1
+
+
+def test_short_validation_pieces_are_named() -> None:
+    with pytest.raises(DataError, match=r"the longest of 1 has 10 \(validation\)"):
+        tiny(reference()).train([piece(60)], validation=[piece(10)])
+
+
+def masked(*, fields: tuple[Field, ...], hidden_size: int) -> ThreeHeadLSTM:
+    """A model with a mask among its tensors."""
+    model = ThreeHeadLSTM(fields=fields, hidden_size=hidden_size)
+    model.register_buffer("mask", torch.full((2, 2), -torch.inf))
+    return model
+
+
+def test_a_model_that_cannot_be_saved_is_reported_before_training(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    recipe = replace(tiny(reference()), model=functools.partial(masked, hidden_size=8))
+    bundle = recipe.train([piece(60)])
+    assert "the model cannot be saved in a bundle: mask has numbers" in caplog.text
+    with pytest.raises(BundleError, match=r"mask has numbers.*Register masks.*persistent=False"):
+        bundle.save(tmp_path / "a.notelstm")
+    assert not list(tmp_path.iterdir())

@@ -138,7 +138,7 @@ configs = st.builds(
     weight_decay=st.just(0.0) | positive,
     max_grad_norm=st.none() | positive,
     checkpoint_every=counts,
-    seed=st.integers(0, 2**63),
+    seed=st.integers(0, 2**63 - 1),
     precision=st.sampled_from(["float32", "bfloat16", "auto"]),
     device=st.text(),
 )

@@ -15,9 +15,12 @@ from notelstm.errors import ConfigError
 from notelstm.training import (
     BestCheckpoint,
     Callback,
+    DivergenceGuard,
     EarlyStopping,
     JSONLogger,
+    Profile,
     Progress,
+    TimeBudget,
     Trainer,
     TrainerState,
 )
@@ -147,6 +150,46 @@ def test_a_resumed_run_keeps_the_best_checkpoint_of_before(make: Make, tmp_path:
 
     first, cut = models("first", 1), models("cut", 2, 3)
     assert all(torch.equal(first[name], cut[name]) for name in first)
+
+
+def test_callbacks_are_reset_in_each_run(make: Make, tmp_path: Path) -> None:
+    """A run must not depend on the one before it that had the same callbacks."""
+    used: list[Callback] = [
+        EarlyStopping(patience=1),
+        BestCheckpoint(),
+        DivergenceGuard(max_increase=1e9),
+        TimeBudget(minutes=60),
+        Profile(after=1),
+    ]
+
+    class Fakes(Callback):
+        """Replaces the losses."""
+
+        def __init__(self, loss: float) -> None:
+            self.loss = loss
+
+        def on_epoch_end(self, trainer: Trainer, metrics: dict[str, float]) -> None:
+            metrics["validation"] = metrics["loss"] = self.loss + trainer.state.epoch
+
+    lengths = []
+    for loss in (0.0, 9.0):
+        folder = tmp_path / str(loss)
+        study = make()
+        trainer = study.trainer([Fakes(loss), *used], folder, epochs=4)
+        lengths.append(len(trainer.fit(study.batches, study.validation).epochs))
+        saved = torch.load(folder / "last.pt", weights_only=True)
+        assert dict(saved["callbacks"])["BestCheckpoint"] == {"best": loss + 1}
+        assert dict(saved["callbacks"])["DivergenceGuard"]["lowest"] == loss + 1
+        assert saved["best"] is not None
+        assert (folder / "profile.txt").exists()
+    assert lengths == [2, 2]
+
+
+def test_only_one_callback_keeps_the_best_model(make: Make) -> None:
+    study = make()
+    callbacks = [BestCheckpoint(monitor="loss"), BestCheckpoint()]
+    with pytest.raises(ConfigError, match=r"only one\. Give one BestCheckpoint"):
+        study.trainer(callbacks).fit(study.batches, study.validation)
 
 
 def test_a_log_has_one_line_an_epoch(make: Make, tmp_path: Path) -> None:

@@ -213,6 +213,22 @@ def test_a_rising_loss_is_divergence(make: Make) -> None:
     assert rates == pytest.approx([0.01, 0.01, 0.001, 0.001])
 
 
+def test_a_loss_that_rises_after_the_last_rollback_is_an_error(make: Make) -> None:
+    class Rises(Callback):
+        """Lets each epoch be worse than the one before."""
+
+        worst = 10.0
+
+        def on_epoch_end(self, trainer: Trainer, metrics: dict[str, float]) -> None:
+            self.worst += 1
+            metrics["loss"] = self.worst
+
+    study = make()
+    callbacks = [Rises(), DivergenceGuard(max_rollbacks=1, max_increase=0.5)]
+    with pytest.raises(TrainingError, match=r"diverged: the loss rose from 11 to 13 \(step.*Lower"):
+        study.trainer(callbacks).fit(study.batches)
+
+
 def test_rollbacks_are_the_same_in_a_resumed_run(make: Make, tmp_path: Path) -> None:
     steps = make().batches.num_batches
 

@@ -10,13 +10,16 @@ import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from notelstm.errors import TrainingError
+from notelstm.fields import Field
+from notelstm.predictions import Categorical, PointEstimate
+from notelstm.protocols import Prediction
 from notelstm.training import (
     BestCheckpoint,
     Callback,
@@ -393,3 +396,49 @@ def test_only_the_latest_models_of_epochs_are_kept(make: Make, tmp_path: Path) -
     study.trainer([], tmp_path, checkpoint_every=1, epochs=8).fit(study.batches)
     kept = sorted(path.name for path in tmp_path.glob("epoch-*.pt"))
     assert kept == [f"epoch-{k:04}.pt" for k in (4, 5, 6, 7, 8)]
+
+
+class OnlyContext(NamedTuple):
+    """The context of a model that sees one row."""
+
+    hidden: Tensor
+
+
+class Nothing(NamedTuple):
+    """The state of a model that carries none."""
+
+
+class OneRow(nn.Module):
+    """Predicts each row from the one before it."""
+
+    def __init__(self, fields: tuple[Field, ...]) -> None:
+        super().__init__()
+        self.fields, self.field_order = fields, tuple(field.name for field in fields)
+        self.initial = nn.Parameter(torch.zeros(4))
+        self.embed = nn.Embedding(128, 4)
+        self.heads = nn.ModuleDict({f.name: nn.Linear(4, f.classes or 1) for f in fields})
+
+    def initial_state(self, batch_size: int) -> tuple[OnlyContext, Nothing]:
+        return OnlyContext(self.initial.expand(batch_size, 1, -1)), Nothing()
+
+    def forward(self, rows: Tensor, state: Nothing) -> tuple[OnlyContext, Nothing]:
+        return OnlyContext(self.embed(rows[..., 0].long())), state
+
+    def predict(self, field: str, context: OnlyContext, known: Any) -> Prediction:
+        found = self.heads[field](context.hidden)
+        return PointEstimate(found[..., 0]) if found.shape[-1] == 1 else Categorical(found)
+
+
+def test_a_model_without_a_state_resumes(make: Make, tmp_path: Path) -> None:
+    def study() -> Any:
+        made = make()
+        torch.manual_seed(1)
+        return made._replace(model=OneRow(made.model.fields))
+
+    whole = study().trainer()
+    whole.fit(study().batches)
+    with pytest.raises(KeyboardInterrupt):
+        study().trainer([CtrlC(3)], tmp_path).fit(study().batches)
+    again = study().trainer([], tmp_path)
+    again.fit(study().batches, resume=True)
+    assert same(bits(again), bits(whole))

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import math
+from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from notelstm.errors import ConfigError
 from notelstm.training import Callback, Trainer, TrainingConfig
 
 
@@ -76,3 +81,28 @@ def test_bfloat16_is_close_and_losses_stay_in_float32(make: Any) -> None:
     for a, b in zip(whole, half, strict=True):
         assert a != b
         assert a == pytest.approx(b, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"epochs": 2.5}, "epochs is 2.5, not a whole number"),
+        ({"epochs": "3"}, "epochs is '3', not a whole number"),
+        ({"checkpoint_every": True}, "checkpoint_every is True, not a whole number"),
+        ({"accumulate_grad_batches": 1.5}, "accumulate_grad_batches is 1.5, not a whole number"),
+        ({"weight_decay": math.inf}, "weight_decay is inf, not a number of at least 0"),
+        ({"weight_decay": -0.1}, "weight_decay is -0.1, not a number of at least 0"),
+        ({"seed": -1}, "seed is -1, below 0"),
+        ({"seed": 2**63}, "seed is .*, above 9"),
+        ({"seed": 10**30}, "seed is .*, above 9"),
+    ],
+)
+def test_settings_are_checked(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        TrainingConfig(**settings)
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    config = TrainingConfig(epochs=np.int64(3), learning_rate=np.float32(0.5))  # type: ignore[arg-type]
+    same = TrainingConfig(epochs=3, learning_rate=0.5)
+    assert json.loads(json.dumps(asdict(config))) == asdict(same)

@@ -304,3 +304,12 @@ def test_a_profile_names_the_operations(make: Make, tmp_path: Path, steps: int) 
         study.trainer([Profile()]).fit(study.batches)
     with pytest.raises(ConfigError, match="steps is 0, below 1"):
         Profile(steps=0)
+
+
+def test_a_run_without_steps_to_profile_says_so(
+    make: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    study = make()
+    study.trainer([Profile(after=1000)], tmp_path, epochs=1).fit(study.batches)
+    assert not (tmp_path / "profile.txt").exists()
+    assert "no profile: no epoch had a step after the first 1000 of the run" in caplog.text

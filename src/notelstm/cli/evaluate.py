@@ -14,7 +14,7 @@ from notelstm.cli.music import Music, Side, open_corpus, open_music
 from notelstm.cli.options import Flag, shown
 from notelstm.cli.reading_options import Reading, left_out_of_corpus
 from notelstm.data.corpus import Corpus
-from notelstm.errors import ConfigError, DataError, counted
+from notelstm.errors import BundleError, ConfigError, DataError, counted
 from notelstm.midi import ReadPolicy
 from notelstm.notes import Notes
 
@@ -81,12 +81,17 @@ def evaluate(
     from notelstm.evaluation import evaluate_samples
     from notelstm.generation import generate_batch
 
-    if not 1 <= len(what) <= 2:
-        problem = "no folder is given" if not what else f"{len(what)} names are given"
+    if not 1 <= len(what) <= 2 or (len(what) == 1 and what[0].endswith(".notelstm")):
+        problem = "no folder is given" if len(what) < 2 else f"{len(what)} names are given"
         raise ConfigError(problem, hint="run notelstm evaluate [MODEL] FOLDER")
     *model, folder = what
     bundle = load(*model)
     count = _count(samples, samples_from)
+    if count and notes < 2:
+        raise ConfigError(
+            f"--notes {notes}: samples of fewer than 2 notes cannot be compared",
+            hint="give 2 or more",
+        )
     policy = reading.policy(bundle.read_policy)
     music = _music(folder, bundle, policy)
     pieces = music.side(split or ("validation" if music.by_table else "all"), max_files)
@@ -167,7 +172,13 @@ def _continued(
 
 def _music(where: str, bundle: Bundle, policy: ReadPolicy) -> Music:
     """A source of music, read and split as it was for this model."""
-    return open_music(where, policy, share=float(bundle.settings.get("held_out", 0.0)))
+    share = bundle.settings.get("held_out", 0.0)
+    if not (isinstance(share, int | float) and 0 <= share < 1):
+        raise BundleError(
+            f"the model records {share!r} as the share of pieces that were set aside",
+            hint="copy the file again",
+        )
+    return open_music(where, policy, share=share)
 
 
 def _report_lines(report: Report) -> list[str]:

@@ -26,7 +26,11 @@ def corpora(
         clear: Delete the cache, and print its size.
     """
     for plugin in installed("corpora"):
-        corpus = plugin.load()
+        try:
+            corpus = plugin.load()
+        except PluginError as error:
+            print(f"{plugin.name:<10} broken: {error.problem}")
+            continue
         with contextlib.suppress(TypeError):  # one that needs settings is described by its class
             corpus = corpus()
         print(f"{plugin.name:<10} {plain(plugin.summary)}")

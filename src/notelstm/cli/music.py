@@ -15,7 +15,7 @@ from typing_extensions import override
 from notelstm.data.corpus import Corpus, CorpusSource
 from notelstm.data.folder import Folder, midi_files
 from notelstm.data.maestro import MaestroCorpus
-from notelstm.data.splits import Split, split_by_keys, split_by_table
+from notelstm.data.splits import Split, check_shares, split_by_keys, split_by_table
 from notelstm.data.tables import find_table
 from notelstm.errors import (
     ConfigError,
@@ -107,6 +107,7 @@ def open_music(
         limit: The most files to read of a folder without a table.
     """
     _check_limit(limit)
+    check_shares(share, 0.0)
     table = _table(Path(where))
     corpus = open_corpus(where, policy, limit=limit if table is None else None)
     if table is not None:

@@ -118,6 +118,9 @@ class Reading:
 _PYTHON: Final[Mapping[str, str]] = {
     ", or pass the part itself when you load": "",
     "add the callback TimeBudget(minutes=...)": "give --minutes",
+    "or add DivergenceGuard()": "or give --callback divergence-guard",
+    "Give a validation set": "Give --validation",
+    "Use the recipe of bundle.recipe()": "Leave out the settings of the model and the encoder",
     "num_notes ": "--notes ",
     "device='auto' or 'cpu'": "training.device=auto or training.device=cpu",
     "Use vary or infill": "Give --gap START END or --vary START END",

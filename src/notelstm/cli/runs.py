@@ -73,9 +73,14 @@ def chosen_recipe(
 
 
 def all_callbacks(chosen: Sequence[Callback], *, validation: bool) -> list[Callback]:
-    """The callbacks of every run, and those that the command line chose."""
-    best = [BestCheckpoint()] if validation else []
-    return [JSONLogger(), Progress(), *best, *chosen]
+    """The callbacks of every run, and those that the command line chose, which replace them."""
+    usual: list[Callback] = [JSONLogger(), Progress(), *([BestCheckpoint()] if validation else [])]
+    rest = list(chosen)
+    for i, callback in enumerate(usual):
+        same = [k for k, other in enumerate(rest) if type(other) is type(callback)]
+        if same:
+            usual[i] = rest.pop(same[0])
+    return [*usual, *rest]
 
 
 def run_recipe(

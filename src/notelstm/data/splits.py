@@ -18,6 +18,7 @@ from notelstm.notes import Notes
 
 __all__ = [
     "Split",
+    "check_shares",
     "content_key",
     "percussion_and_rest",
     "pitches_in_order",
@@ -107,7 +108,7 @@ def split_by_keys(
     Raises:
         ConfigError: If the shares are out of range.
     """
-    _check_shares(validation, test)
+    check_shares(validation, test)
 
     def side(key: str) -> str:
         digest = hashlib.sha256(f"{seed}:{key}".encode()).digest()
@@ -127,7 +128,7 @@ def split_at_random(
     Raises:
         ConfigError: If the shares are out of range.
     """
-    _check_shares(validation, test)
+    check_shares(validation, test)
     order = np.random.default_rng(seed).permutation(pieces)
     first = round(pieces * validation)
     second = first + min(round(pieces * test), pieces - first)
@@ -137,7 +138,8 @@ def split_at_random(
     return _split(sides.tolist())
 
 
-def _check_shares(validation: float, test: float) -> None:
+def check_shares(validation: float, test: float) -> None:
+    """Raise ConfigError for shares of held-out pieces that leave nothing, or are negative."""
     if not (validation >= 0 and test >= 0 and validation + test < 1):
         raise ConfigError(
             f"validation {validation} and test {test} leave nothing to train on, or are negative",

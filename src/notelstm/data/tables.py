@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Final, final
 
 from notelstm.errors import DataError, DataNotFoundError
+from notelstm.files import displayable
 
 __all__ = ["FOLDER_LABEL", "find_table", "labels_of_files"]
 
@@ -55,7 +56,7 @@ def labels_of_files(
     for name, labels in found.items():
         outermost, slash, _ = name.partition("/")
         if slash:
-            labels[FOLDER_LABEL] = outermost
+            labels[FOLDER_LABEL] = displayable(outermost)
     if table is not None:
         rows = _read(Path(table), names)
         if names and not rows:

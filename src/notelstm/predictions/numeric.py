@@ -391,10 +391,10 @@ class NumpyNormal(NamedTuple):
                 "a mask of classes cannot constrain a prediction of numbers",
                 hint="give an Interval",
             )
-        low, high = allowed
+        low, high = max(allowed.low, self.low), min(allowed.high, self.high)
         if low > high:
-            raise ShapeError(f"the interval {tuple(allowed)} is empty")
-        return NumpyNormal(self.mean, self.sigma, max(low, self.low), min(high, self.high))
+            raise ShapeError(f"the interval {(low, high)} is empty")
+        return NumpyNormal(self.mean, self.sigma, low, high)
 
     def as_tensors(self) -> Prediction:
         """The same prediction as tensors."""

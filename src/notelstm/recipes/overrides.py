@@ -159,6 +159,11 @@ def with_settings(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
     known = settings_taken(Recipe)
     changes: dict[str, Any] = {}
     for key, value in settings.items():
+        if key == "options":
+            raise ConfigError(
+                "options are arguments of a recipe's function, which was called already",
+                hint="give the settings that they change, such as model.hidden_size",
+            )
         if key not in known:
             raise unknown_setting(key, known)
         if value == "none" and key in ("loss", "input_transform", "given"):

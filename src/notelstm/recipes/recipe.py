@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol, cast, final, get_args, runtime_checkabl
 import torch
 from typing_extensions import override
 
-from notelstm.bundle import Bundle, DataCard
+from notelstm.bundle import Bundle, DataCard, check_tensors
 from notelstm.data import (
     Augmented,
     DropLabels,
@@ -27,6 +27,7 @@ from notelstm.data.dataset import Targets
 from notelstm.data.transforms import Transform, with_drums
 from notelstm.encoders.rows import label_map_of, part_map_of, snapped
 from notelstm.errors import (
+    BundleError,
     ConfigError,
     DataError,
     FieldError,
@@ -211,6 +212,7 @@ class Recipe:
                 raise ConfigError(f"{name} is {value!r}, not a whole number")
             if value < least:
                 raise ConfigError(f"{name} is {value}, below {least}")
+            object.__setattr__(self, name, int(value))  # numpy's numbers are not JSON
         if self.targets not in ("last", "every"):
             raise ConfigError(f"targets is {self.targets!r}, not 'last' or 'every'")
         if self.stateful and self.targets != "every":
@@ -461,7 +463,7 @@ class Recipe:
                 :class:`~notelstm.data.Corpus`, ``Folder(...).pieces()`` or any other iterable.
             validation: Held-out pieces, in the same forms, whose loss is measured after each epoch.
             folder: The run folder; None to keep no checkpoints. After Ctrl-C it also has
-                ``interrupted.notelstm``, the model of the last epoch, or of the best one with
+                ``interrupted.notelstm``, the model after the last step, or of the best epoch with
                 :class:`~notelstm.training.BestCheckpoint`.
             resume: Continue the run in `folder`.
             callbacks: Callbacks of the trainer.
@@ -501,6 +503,7 @@ class Recipe:
         trainer, bundle = self._prepared(callbacks, folder, init_from)
         trainer.check(validation=has_validation)
         self._warn_of_missing_parts()
+        _warn_of_tensors(bundle.model)
         with progress_on_stderr():
             pieces = as_pieces(pieces)
             if not len(pieces):
@@ -527,7 +530,13 @@ class Recipe:
             )
             held_out = as_pieces(validation) if has_validation else ()
             held_out_rows = encode(held_out) if len(held_out) else ()
-            held_out_batches = self.batches(held_out_rows, held_out=True) if len(held_out) else None
+            held_out_batches = None
+            if len(held_out):
+                try:
+                    held_out_batches = self.batches(held_out_rows, held_out=True)
+                except DataError as error:
+                    error.where = error.where or "validation"
+                    raise
             if trainer.folder is not None:
                 trainer.baselines = loss_baselines(
                     self.build_loss(),
@@ -553,7 +562,7 @@ class Recipe:
             path = trainer.folder / "interrupted.notelstm"
             if trainer.interrupted:
                 bundle.save(path)
-                _log.warning("the model of the last epoch is in %s", path)
+                _log.warning("the model so far is in %s", path)
             else:
                 path.unlink(missing_ok=True)
         if trainer.interrupted:
@@ -683,6 +692,17 @@ class Recipe:
         }
         recipe: Recipe = constructed("recipe", cls, {**settings, **parts})
         return recipe
+
+
+def _warn_of_tensors(model: NoteModel) -> None:
+    """Warn of tensors that a bundle cannot hold, before the training."""
+    try:
+        check_tensors(
+            cast(torch.nn.Module, model).state_dict(),
+            hint="register masks and the like with persistent=False",
+        )
+    except BundleError as error:
+        _log.warning("the model cannot be saved in a bundle: %s", error)
 
 
 def _from_record(name: str, value: Any, hint: Any) -> Any:

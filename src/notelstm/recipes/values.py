@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import types
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,6 +21,11 @@ _NAMES: Final[dict[object, str]] = {
     type(None): "none",
     tuple: "a list",
     Sequence: "a list",
+}
+_ITEMS: Final[dict[tuple[object, ...], str]] = {
+    (str,): "texts",
+    (int,): "whole numbers",
+    (float,): "numbers",
 }
 
 
@@ -109,8 +115,12 @@ def _accepts(hint: Any, value: object) -> bool:
         numbers = (int, float) if kind is float else int
         return isinstance(value, numbers) and not isinstance(value, bool)
     if kind in (tuple, Sequence):
-        return isinstance(value, list | tuple)
-    if kind in (bool, str, type(None)):
+        items = get_args(hint)
+        alike = kind is Sequence or items[1:] == (...,)
+        return isinstance(value, list | tuple) and (
+            not (items and alike) or all(_accepts(items[0], item) for item in value)
+        )
+    if kind in (bool, str, type(None)) or dataclasses.is_dataclass(kind):
         return isinstance(value, kind)
     # A part's settings may be other parts, which are tables with a name.
     return not isinstance(value, Mapping) or kind in (object, Any)
@@ -121,5 +131,10 @@ def _in_words(hint: Any) -> str:
     words: list[str] = []
     for one in _alternatives(hint):
         kind = get_origin(one) or one
-        words += [repr(v) for v in get_args(one)] if kind is Literal else [_NAMES.get(kind, "?")]
+        if kind is Literal:
+            words += map(repr, get_args(one))
+        else:
+            words.append(_NAMES.get(kind) or f"a {getattr(kind, '__name__', kind)}")
+            if kind in (tuple, Sequence) and get_args(one)[:1] in _ITEMS:
+                words[-1] += f" of {_ITEMS[get_args(one)[:1]]}"
     return " or ".join(words)

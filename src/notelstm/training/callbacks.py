@@ -13,7 +13,7 @@ from typing import Any, final
 
 from typing_extensions import override
 
-from notelstm.errors import ConfigError, OutputError, counted
+from notelstm.errors import ConfigError, OutputError, TrainingError, counted
 from notelstm.files import atomic_write
 from notelstm.training.config import check_least
 from notelstm.training.trainer import Callback, Trainer
@@ -110,6 +110,7 @@ class EarlyStopping(Callback):
 
     @override
     def check(self, trainer: Trainer) -> None:
+        self._best, self._waited = math.inf, 0
         _check_monitor(self.monitor, trainer)
 
     @override
@@ -153,6 +154,12 @@ class BestCheckpoint(Callback):
 
     @override
     def check(self, trainer: Trainer) -> None:
+        self._best = math.inf
+        if sum(isinstance(callback, BestCheckpoint) for callback in trainer.callbacks) > 1:
+            raise ConfigError(
+                "several callbacks keep the best model, of which there is only one",
+                hint="give one BestCheckpoint",
+            )
         _check_monitor(self.monitor, trainer)
 
     @override
@@ -202,6 +209,7 @@ class TimeBudget(Callback):
 
     @override
     def check(self, trainer: Trainer) -> None:
+        self._before = self._reserved = 0.0
         trainer.time_fraction = 0.0
 
     @override
@@ -260,6 +268,10 @@ class DivergenceGuard(Callback):
         self._lowest = math.inf
 
     @override
+    def check(self, trainer: Trainer) -> None:
+        self._rollbacks, self._lowest = 0, math.inf
+
+    @override
     def on_train_start(self, trainer: Trainer) -> None:
         trainer.snapshot()
 
@@ -271,14 +283,21 @@ class DivergenceGuard(Callback):
     def on_epoch_end(self, trainer: Trainer, metrics: dict[str, float]) -> None:
         loss = metrics["loss"]
         if self.max_increase is not None and loss > self._lowest + self.max_increase:
-            self._roll_back(f"the loss rose from {self._lowest:.4g} to {loss:.4g}", trainer)
+            why = f"the loss rose from {self._lowest:.4g} to {loss:.4g}"
+            if not self._roll_back(why, trainer):
+                raise TrainingError(
+                    f"the run diverged: {why}",
+                    where=f"step {trainer.state.steps}",
+                    hint="lower learning_rate, set max_grad_norm, or raise max_increase",
+                )
         self._lowest = min(self._lowest, loss)
 
-    def _roll_back(self, why: str, trainer: Trainer) -> None:
+    def _roll_back(self, why: str, trainer: Trainer) -> bool:
+        """Roll back; False if there were too many rollbacks, and the run has to end."""
         step = trainer.state.steps
         if self._rollbacks == self.max_rollbacks:
             _log.warning("%s at step %d, after %d rollbacks: giving up", why, step, self._rollbacks)
-            return
+            return False
         self._rollbacks += 1
         _log.warning(
             "%s at step %d: rolled back to the last good epoch, learning rate times %g "
@@ -290,6 +309,7 @@ class DivergenceGuard(Callback):
             self.max_rollbacks,
         )
         trainer.rollback(self.lr_factor)
+        return True
 
     @override
     def state_dict(self) -> dict[str, Any]:

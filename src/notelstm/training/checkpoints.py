@@ -240,7 +240,8 @@ class Checkpoints:
 
     @property
     def _device(self) -> torch.device:
-        return leaf(cast(NoteModel, self.model).initial_state(1)[1]).device
+        # A state may have no tensors, a context has some.
+        return leaf(cast(NoteModel, self.model).initial_state(1)[0]).device
 
 
 @final

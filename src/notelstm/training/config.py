@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import numbers
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Final, Literal, final
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -22,11 +24,22 @@ _MAX_WARMUP_STEPS: Final = 0.1
 """The longest warm-up of a run with a time budget, as a fraction of the time."""
 
 
+_MAX_SEED: Final = 2**63 - 1
+"""The largest whole number that a model file holds."""
+
+
 def check_least(part: object, **least: int) -> None:
-    """Raise ConfigError for a setting of a part that is below its least value; None is not."""
+    """Raise ConfigError for a setting that is no whole number or below its least value.
+
+    None is neither.
+    """
     for name, low in least.items():
         value = getattr(part, name)
-        if value is not None and not value >= low:
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+            raise ConfigError(f"{name} is {value!r}, not a whole number")
+        if value < low:
             raise ConfigError(f"{name} is {value}, below {low}")
 
 
@@ -47,7 +60,7 @@ class TrainingConfig:
         weight_decay: At least 0.
         max_grad_norm: Norm to which the gradient is clipped, None for no clipping.
         checkpoint_every: Epochs between checkpoints; there is always one at the end.
-        seed: Seed of initialisation and dropout.
+        seed: Seed of initialisation and dropout, below 2^63.
         precision: ``"float32"``; ``"bfloat16"`` for matrix products in half precision, faster on
             hardware that supports it; or ``"auto"`` for the faster of the two, measured before
             the first step. Weights and losses stay in float32.
@@ -71,10 +84,17 @@ class TrainingConfig:
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        check_least(self, epochs=0, checkpoint_every=1, warmup_steps=0, weight_decay=0, seed=0)
+        for each in fields(self):
+            if isinstance(value := getattr(self, each.name), np.generic):
+                object.__setattr__(self, each.name, value.item())  # the record is JSON
+        check_least(self, epochs=0, checkpoint_every=1, warmup_steps=0, seed=0)
         check_least(self, accumulate_grad_batches=1)
+        if self.seed > _MAX_SEED:
+            raise ConfigError(f"seed is {self.seed}, above {_MAX_SEED}")
         if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise ConfigError(f"learning_rate is {self.learning_rate}, not a number above 0")
+        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
+            raise ConfigError(f"weight_decay is {self.weight_decay}, not a number of at least 0")
         if self.max_grad_norm is not None and not self.max_grad_norm > 0:
             raise ConfigError(f"max_grad_norm is {self.max_grad_norm}, not above 0 or None")
         for name, choice, choices in (
@@ -138,6 +158,8 @@ def pick_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.zeros(1, device=device)
+        if device.type == "meta":
+            raise RuntimeError("it has no memory")
     except (RuntimeError, AssertionError, ImportError) as error:
         raise ConfigError(
             f"there is no device {name!r}: {str(error).splitlines()[0]}",

@@ -13,7 +13,7 @@ from typing import Any, Final, final
 
 from typing_extensions import override
 
-from notelstm.training.config import check_least
+from notelstm.errors import ConfigError
 from notelstm.training.trainer import Callback, Trainer
 
 __all__ = ["INTERVAL", "Progress", "ProgressLog", "progress_on_stderr"]
@@ -85,7 +85,8 @@ class Progress(Callback):
     seconds: float = INTERVAL
 
     def __post_init__(self) -> None:
-        check_least(self, seconds=0)
+        if not self.seconds >= 0:
+            raise ConfigError(f"seconds is {self.seconds}, below 0")
         self._bar: Any = None
         self._interval = ProgressLog(self.seconds)
         self._since = (0.0, 0)

@@ -61,8 +61,9 @@ class Callback:
     def check(self, trainer: Trainer) -> None:
         """Raise :class:`~notelstm.errors.ConfigError` if the callback cannot work in this run.
 
-        Called before any data are read; ``trainer.metric_names`` and ``trainer.folder`` are set.
-        A callback that ends runs by the clock sets ``trainer.time_fraction``.
+        Called at the start of each run, maybe several times, before any data are read;
+        ``trainer.metric_names`` and ``trainer.folder`` are set. A callback with a state resets it
+        here. One that ends runs by the clock sets ``trainer.time_fraction``.
         """
 
     def on_bundle_ready(self, bundle: Bundle) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ from notelstm.training.config import check_least
 from notelstm.training.trainer import Callback, Trainer
 
 __all__ = ["Profile", "Report", "Samples", "TensorBoard"]
+
+_log = logging.getLogger(__name__)
 
 _PROFILE_ROWS: Final = 25
 """Operations in the table of a profile."""
@@ -196,6 +199,7 @@ class Profile(Callback):
 
     @override
     def check(self, trainer: Trainer) -> None:
+        self._seen, self._done = 0, False
         _check_folder(trainer, "to write a profile to")
 
     @override
@@ -215,6 +219,11 @@ class Profile(Callback):
         """Write the table if the run ended before it was due."""
         if self._profiler is not None:
             self._write(cast(Path, trainer.folder))
+        elif not self._done:
+            _log.warning(
+                "no profile: no epoch had a step after the first %d of the run and before its last",
+                self.after,
+            )
 
     def _write(self, folder: Path) -> None:
         self._profiler.stop()
