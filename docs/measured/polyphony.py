@@ -77,17 +77,18 @@ SETTINGS: Mapping[str, Setting] = {
     "JSB": Setting(
         file="JSB_Chorales.mat",
         voices=4,
-        epochs=64,
-        seeds=3,
+        epochs=100,
+        seeds=2,
+        hidden_size=512,
         batch_size=8,
-        dropout=0.4,
+        input_dropout=0.25,
         weight_dropout=0.5,
     ),
     "Piano-midi": Setting(
-        file="Piano_midi.mat", voices=12, epochs=20, dropout=0.4, weight_dropout=0.3
+        file="Piano_midi.mat", voices=12, epochs=14, dropout=0.4, weight_dropout=0.3
     ),
     "Nottingham": Setting(file="Nottingham.mat", voices=9, epochs=20, dropout=0.35),
-    "MuseData": Setting(file="MuseData.mat", voices=15, epochs=7, dropout=0.3),
+    "MuseData": Setting(file="MuseData.mat", voices=15, epochs=4, dropout=0.3),
 }
 ADAPTATIONS = (
     Adaptation(segment=32, learning_rate=1e-4),
@@ -370,6 +371,7 @@ def load_results() -> dict[str, Any]:
 def write(name: str, found: Mapping[str, Any]) -> None:
     """Write the figures of a set, and the tables."""
     results = load_results() | {name: found}
+    results = {name: results[name] for name in SETTINGS if name in results}
     with atomic_write(RESULTS) as beside:
         beside.write_text(json.dumps(results, indent=1) + "\n")
     with atomic_write(TABLE) as beside:
@@ -384,10 +386,13 @@ def table_of(results: Mapping[str, Any]) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for name in SETTINGS:
-        measured = results.get(name, {}).get("rows", {})
+        found = results.get(name, {})
+        measured = found.get("rows", {})
         if not measured:
             lines.append(f"| {name} | not measured yet | | | | | | |")
-        for label, row in measured.items():
+        labels = [row.label for row in rows_of_table(name, found.get("models", {}))]
+        for label in (label for label in labels if label in measured):
+            row = measured[label]
             test = row["test"]
             cells = [
                 *(f"{test[figure]:.2f}" for figure in test),
