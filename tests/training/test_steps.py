@@ -386,7 +386,7 @@ def test_devices() -> None:
     [
         ({"epochs": -1}, "epochs is -1, below 0"),
         ({"checkpoint_every": 0}, "checkpoint_every is 0, below 1"),
-        ({"weight_decay": -1.0}, "weight_decay is -1.0, below 0"),
+        ({"weight_decay": -1.0}, "weight_decay is -1.0, not a number of at least 0"),
         ({"learning_rate": 0.0}, "learning_rate is 0.0, not a number above 0"),
         ({"learning_rate": math.nan}, "learning_rate is nan"),
         ({"learning_rate": math.inf}, "learning_rate is inf"),
