@@ -263,9 +263,9 @@ def rows_of_table(name: str, trained: Mapping[str, Any]) -> list[Row]:
         if all(key in trained for key in keys):
             averages.append((f"average of {len(keys)} models", keys))
     rows += [Row(label, keys, adapt=False) for label, keys in averages]
+    adapted = averages[-1:]
     if ascending in trained:
-        averages.insert(0, ("single model", [ascending]))
-    adapted = [averages[0], averages[-1]] if len(averages) > 1 else averages
+        adapted.insert(0, ("single model", [ascending]))
     return rows + [Row(f"{label}, dynamic evaluation", keys, adapt=True) for label, keys in adapted]
 
 

@@ -138,8 +138,7 @@ class FrameEncoder:
     def rows_of(self, roll: NDArray[Any]) -> Rows:
         """(N, F) the rows of a piano roll (N, pitches), not 0 where a pitch sounds.
 
-        The lowest pitch of the roll comes first in both orders. At most K pitches may sound in a
-        frame.
+        Column 0 is the lowest pitch in both orders. At most K pitches may sound in a frame.
         """
         frame, pitch = np.nonzero(roll[:, ::-1] if self.descending else roll)
         rows = np.full((len(roll), self.voices), self.none, dtype=np.float32)

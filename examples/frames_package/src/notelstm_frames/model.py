@@ -58,8 +58,8 @@ class FrameLSTM(nn.Module):
         head_size: Size of the hidden layer of the head.
         reach: The greatest interval, semitones; 0 for no weights of intervals.
         dropout: The dropout probability of the output of the LSTM and of the hidden layer.
-        input_dropout: The probability that the LSTM does not read a pitch, in no frame of a
-            sequence of a batch.
+        input_dropout: The probability with which a pitch is left out of what the LSTM reads, in all
+            frames of a sequence.
         weight_dropout: The dropout probability of the weights of the LSTM between its outputs
             before and its gates, the same for all frames of a batch. Little data is overfitted
             less.
