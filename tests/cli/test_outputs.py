@@ -25,6 +25,10 @@ GENERATE = ["generate", "MODEL", "--notes", "5"]
 COMMANDS = {
     "model": (["train", str(STUDY), *SMALL, "-o", "x.notelstm"], "x.notelstm"),
     "report": (["train", str(STUDY), *SMALL, "-o", "x.notelstm", "--report", "x.html"], "x.html"),
+    "report of a callback": (
+        ["train", str(STUDY), *SMALL, "-o", "x.notelstm", "--callback", "report:path=x.html"],
+        "x.html",
+    ),
     "music": ([*GENERATE, "-o", "x.mid"], "x.mid"),
     "batch_size": ([*GENERATE, "-o", "x.mid", "--batch", "3"], "x-2.mid"),
     "music's page": ([*GENERATE, "-o", "x.mid", "--html", "x.html"], "x.html"),

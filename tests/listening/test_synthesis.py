@@ -183,6 +183,8 @@ def test_refusals(tmp_path: Path) -> None:
         save_audio(note(), tmp_path / "a.mp3")
     with pytest.raises(ConfigError, match="sample rate of 100 Hz is out of range"):
         synthesize(note(), rate=100)
+    with pytest.raises(ConfigError, match=r"sample rate of 44100\.0 Hz is not an integer"):
+        synthesize(note(), rate=44_100.0)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="reverb 2 is out of range"):
         synthesize(note(), reverb=2)
     with pytest.raises(NotesError, match="four hours"):

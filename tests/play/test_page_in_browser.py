@@ -868,6 +868,34 @@ def test_a_piece_from_before_the_clock_is_filled(
     leave(page)
 
 
+def test_a_control_that_was_moved_meanwhile_stays(page: Chrome) -> None:
+    shown = """
+    notelstm.steering.set("temperature", 1.5);
+    notelstm.receive({ type: "controls", controls: {}, model: notelstm.model });
+    return notelstm.steering.values.temperature;
+    """
+    assert run(page, shown) == 1.5
+    wait_for(lambda: not run(page, "return notelstm.steering.timer"))
+    wait_for(lambda: run(page, "return notelstm.steering.values.temperature === 1.5"))
+    # The server's are shown when nothing waits.
+    nothing = """
+    notelstm.receive({ type: "controls", controls: {}, model: notelstm.model });
+    return "temperature" in notelstm.steering.values;
+    """
+    assert run(page, nothing) is False
+
+
+def test_a_phrase_whose_answer_is_refused_is_still_there(page: Chrome) -> None:
+    refused = """
+    notelstm.phrase = { from: 1, to: 6 };
+    notelstm.ask("continue", { seconds: -1 });
+    return notelstm.phrase;
+    """
+    assert run(page, refused) is None
+    wait_for(lambda: run(page, "return notelstm.phrase"))
+    assert run(page, "return notelstm.phrase") == {"from": 1, "to": 6}
+
+
 def test_a_file_that_is_refused_is_not_continued(page: Chrome, tmp_path: Path) -> None:
     run(page, RECORD)
     by_id(page, "go-on").click()

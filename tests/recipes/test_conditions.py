@@ -18,7 +18,7 @@ from notelstm.cli import main
 from notelstm.data import Augmented, Corpus, DropLabels, Transpose, encode_corpus
 from notelstm.encoders import LogTimeEncoder, StepDurationEncoder
 from notelstm.encoders.rows import label_map_of
-from notelstm.errors import ConfigError, FieldError
+from notelstm.errors import ConfigError, FieldError, TrainingError
 from notelstm.evaluation import nats_per_note
 from notelstm.labels import Label, LabelMap
 from notelstm.models import NoteLSTM
@@ -86,6 +86,18 @@ def test_the_map_is_that_of_the_training_pieces(bundle: Bundle) -> None:
         recipe(encoder=StepDurationEncoder())
     with pytest.raises(ConfigError, match="the labels of this recipe are those of its training"):
         recipe().build_model()
+
+
+def test_a_run_is_not_resumed_with_other_labels(tmp_path: Path) -> None:
+    once = recipe(training=TrainingConfig(epochs=1, device="cpu"))
+    twice = replace(once, training=replace(once.training, epochs=2))
+    first = pieces(4)
+    once.train(first, validation=first[:2], folder=tmp_path)
+    swapped = [replace(one, labels=first[k - 1].labels) for k, one in enumerate(first)]
+    for changed, held_out in ((swapped, first[:2]), (first, swapped[:2])):
+        with pytest.raises(TrainingError, match=r"other settings: data\.(validation_)?rows: '"):
+            twice.train(changed, validation=held_out, folder=tmp_path, resume=True)
+    twice.train(first, validation=first[:2], folder=tmp_path, resume=True)
 
 
 def test_music_is_that_of_the_label(bundle: Bundle) -> None:

@@ -118,8 +118,11 @@ def test_a_run_without_a_limit_is_rejected(make: Make) -> None:
 def test_a_time_budget_is_kept(make: Make) -> None:
     study = make()
     began = time.monotonic()
-    study.trainer([TimeBudget(minutes=0.5 / 60)], epochs=None).fit(study.batches)
-    assert 0.5 <= time.monotonic() - began < 60  # it ends; a busy machine is slow
+    # How much of it is left for validation depends on the machine, unlike in the tests above.
+    history = study.trainer([TimeBudget(minutes=0.5 / 60)], epochs=None).fit(study.batches)
+    assert history.stopped.endswith("minutes are over")
+    assert history.epochs
+    assert time.monotonic() - began < 60  # it ends; a busy machine is slow
 
 
 class Spoils(Callback):

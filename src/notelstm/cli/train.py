@@ -117,7 +117,7 @@ def train(  # noqa: PLR0913 - each is an option of the command
     )
     from notelstm.encoders.rows import label_map_of, part_map_of
     from notelstm.recipes.overrides import DEFAULT
-    from notelstm.training import DistributedGroup
+    from notelstm.training import DistributedGroup, Report
 
     # A resumed run replaces its own outputs.
     check_outputs([output, report], overwrite=overwrite or resume)
@@ -141,6 +141,8 @@ def train(  # noqa: PLR0913 - each is an option of the command
     callbacks = chosen_callbacks(
         callback, minutes=minutes, profile=profile, report=report, title=output.stem
     )
+    pages = [Path(callback.path) for callback in callbacks if isinstance(callback, Report)]
+    check_outputs(pages, overwrite=overwrite or resume)
     # Before any file is read, so that a misspelt setting fails at the start.
     chosen.check(
         callbacks=all_callbacks(callbacks, validation=validation > 0),

@@ -111,7 +111,7 @@ def usual_length(pieces: Sequence[Notes]) -> int:
     usual = int(np.median([len(piece) for piece in pieces])) if len(pieces) else 0
     if usual < 2:
         raise DataError(
-            f"most of {counted(len(pieces), 'piece')} have fewer than 2 notes",
+            f"fewer than 2 notes in most of {counted(len(pieces), 'piece')}",
             hint="generate more notes, or check the files",
         )
     return usual

@@ -296,7 +296,7 @@ def long_enough(
     called = [str(k) for k in range(len(pieces))] if names is None else names
     if len(called) != len(pieces):
         raise DataError(
-            f"there are {counted(len(called), 'name')} for {counted(len(pieces), 'piece')}",
+            f"{counted(len(called), 'name')} for {counted(len(pieces), 'piece')}",
             hint="give each piece one name",
         )
     return ((n, piece) for n, piece in zip(called, pieces, strict=True) if len(piece) > FIRST)

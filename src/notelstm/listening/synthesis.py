@@ -6,6 +6,7 @@ The player page synthesises the same sounds in the browser, from the same consta
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
@@ -108,7 +109,7 @@ def synthesize(notes: Notes, *, rate: int = 44_100, reverb: float = PIANO["rever
         reverberation of the last note have faded.
 
     Raises:
-        ConfigError: If the rate or the reverb level is out of range.
+        ConfigError: If the rate or the reverb level is out of range, or the rate is not an integer.
         NotesError: If the piece lasts longer than four hours.
     """
     check_length(notes, rate)
@@ -138,10 +139,14 @@ def check_length(notes: Notes, rate: int) -> None:
     """Check the sample rate and the length of a piece before it is rendered.
 
     Raises:
-        ConfigError: If the rate is out of range.
+        ConfigError: If the rate is out of range, or not an integer.
         NotesError: If the piece lasts longer than four hours.
     """
     low, high = _RATES
+    if not isinstance(rate, Integral):
+        raise ConfigError(
+            f"a sample rate of {rate!r} Hz is not an integer", hint=f"use {low} to {high} Hz"
+        )
     if not low <= rate <= high:
         raise ConfigError(
             f"a sample rate of {rate} Hz is out of range", hint=f"use {low} to {high} Hz"

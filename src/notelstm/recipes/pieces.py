@@ -22,7 +22,7 @@ from notelstm.notes import Notes
 from notelstm.protocols import AnticipatesNotes, NoteEncoder
 from notelstm.training.progress import ProgressLog
 
-__all__ = ["as_pieces", "encode_pieces", "fingerprint", "rows_of"]
+__all__ = ["as_pieces", "digest", "encode_pieces", "fingerprint", "rows_of"]
 
 _IN_MEMORY: Final = 1_000_000
 """The number of notes up to which rows are kept in memory; the rows of more are on disk."""
@@ -163,3 +163,11 @@ def fingerprint(pieces: Sequence[Notes]) -> str:
             if column is not None and column.any():
                 digest.update(name.encode() + column.tobytes())
     return digest.hexdigest()
+
+
+def digest(rows: Iterable[Rows]) -> str:
+    """SHA-256 over all rows, with the notes, the labels and the time signatures in them."""
+    found = hashlib.sha256()
+    for row in rows:
+        found.update(f"{row.shape}{row.dtype}".encode() + row.tobytes())
+    return found.hexdigest()

@@ -52,7 +52,7 @@ from notelstm.protocols import (
     NoteModel,
     Sampler,
 )
-from notelstm.recipes.pieces import as_pieces, encode_pieces, fingerprint, rows_of
+from notelstm.recipes.pieces import as_pieces, digest, encode_pieces, fingerprint, rows_of
 from notelstm.recipes.values import checked, checked_settings, constructed, settings_taken
 from notelstm.training import Callback, Progress, Trainer, TrainingConfig
 from notelstm.training.progress import progress_on_stderr
@@ -547,7 +547,9 @@ class Recipe:
                 )
             try:
                 batches = self.batches(rows, pieces=pieces)
-                trainer.fit(batches, held_out_batches, resume=resume, data=asdict(card))
+                # Of the same notes, the labels or the time signatures may have changed.
+                digests = {"rows": digest(rows), "validation_rows": digest(held_out_rows)}
+                trainer.fit(batches, held_out_batches, resume=resume, data=asdict(card) | digests)
             except KeyboardInterrupt:
                 if not trainer.interrupted:  # it was not deferred
                     raise

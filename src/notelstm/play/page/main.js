@@ -46,6 +46,7 @@ class App {
     this.voices = [];         // of the model: {voice, start}
     this.held = new Map();    // pressed keys: {voice, note, count}
     this.phrase = null;       // the times of the player's phrase: {from, to}
+    this.answered = null;     // those of the phrase that an answer was asked for
     this.take = null;         // the number of the take that the model plays
     this.replayed = null;     // the time of the end of a take that is played again
     this.coming = [];         // its notes that are not scheduled yet
@@ -140,7 +141,8 @@ class App {
       this.resumed = true;
       this.link.send("steer", { at: this.now, controls: saved });
     }
-    this.steering.show(controls);
+    // A control that was moved meanwhile is sent soon.
+    if (!this.steering.timer) this.steering.show(controls);
   }
 
   // The player has the parts of the model to choose from, if there are several.
@@ -210,6 +212,7 @@ class App {
 
   begin({ take }) {
     this.take = take;
+    this.answered = null;
     this.announce("The model plays");
     this.update();
   }
@@ -253,8 +256,10 @@ class App {
   // Ask for a take that begins as soon as its notes can be here.
   ask(type, values) {
     this.asked = this.now;
-    // What is pressed from here on is another phrase.
-    if (this.link.send(type, { at: this.now + this.lead, ...values })) this.phrase = null;
+    // What is pressed from here on is another phrase; this one comes back if it is refused.
+    if (!this.link.send(type, { at: this.now + this.lead, ...values })) return;
+    this.answered = this.phrase;
+    this.phrase = null;
   }
 
   // A note for the synthesizer, and the seconds of its string.
@@ -314,6 +319,7 @@ class App {
     if (concerns("fill")) this.span.wait(false);
     if (concerns("piece")) this.asking = false;
     if (concerns("prompt")) this.prompted = false;
+    if (concerns("continue")) this.phrase ??= this.answered;
     if (about === "model") byId("model").value = this.model;
     this.announce(message, true);
   }
