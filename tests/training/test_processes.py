@@ -141,6 +141,12 @@ def test_a_lost_process_ends_all_and_the_run_resumes_bit_for_bit(played: Played)
     assert same(found["files"]["lost"], found["files"]["whole"])
 
 
+def test_a_long_epoch_has_checkpoints_of_all_processes(played: Played) -> None:
+    found = played("resume")
+    assert found["saved"] == 7
+    assert same(agree(found["long"])["weights"], agree(found["whole"])["weights"])
+
+
 def test_a_hanging_process_ends_the_run(played: Played) -> None:
     waits, hangs = played("one_that_hangs")["ranks"]
     assert "Timed out" in waits["said"]

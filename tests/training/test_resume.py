@@ -28,6 +28,7 @@ from notelstm.training import (
     RunFolder,
     Trainer,
 )
+from notelstm.training.checkpoints import Checkpoints
 
 Make = Callable[[], Any]
 OPTIMIZERS = pytest.mark.parametrize(
@@ -87,6 +88,54 @@ class CtrlC(Callback):
     def on_step_end(self, trainer: Trainer) -> None:
         if trainer.state.steps == self.step:
             os.kill(os.getpid(), signal.SIGINT)
+
+
+class Crash(Callback):
+    """Fails after so many steps."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_step_end(self, trainer: Trainer) -> None:
+        if trainer.state.steps == self.step:
+            raise RuntimeError("a crash")
+
+
+@pytest.mark.parametrize("resumed_in", ["first epoch", "second epoch"])
+def test_a_long_epoch_has_checkpoints_too(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resumed_in: str
+) -> None:
+    options: dict[str, Any] = {"checkpoint_every": 100, "epochs": 2}
+
+    def train(folder: Path, *more: Callback, resume: bool = False) -> list[dict[str, float]]:
+        study = make()
+        trainer = study.trainer([*callbacks(), *more], folder, **options)
+        return losses(trainer.fit(study.batches, study.validation, resume=resume).epochs)
+
+    history = train(tmp_path / "whole")
+    per_epoch = make().batches.num_batches
+    first = 2 if resumed_in == "first epoch" else per_epoch + 1
+    with pytest.raises(RuntimeError, match="a crash"):
+        train(tmp_path / "soon", Crash(first))
+    assert not RunFolder(tmp_path / "soon").has_checkpoint  # none is due
+    monkeypatch.setattr("notelstm.training.checkpoints._MOST_SECONDS", 0)
+    for steps in range(first, first + per_epoch):
+        folder = tmp_path / str(steps)
+        with pytest.raises(RuntimeError, match="a crash"):
+            train(folder, Crash(steps))
+        assert checkpoint(folder)["steps"] == steps - 1
+        assert train(folder, resume=True)[-1] == history[-1]
+        assert same(checkpoint(folder)["model"], checkpoint(tmp_path / "whole")["model"])
+        assert log(folder) == log(tmp_path / "whole")
+
+
+def test_without_a_folder_no_checkpoint_is_due(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("notelstm.training.checkpoints._MOST_SECONDS", 0)
+    saved: list[int] = []
+    monkeypatch.setattr(Checkpoints, "save", lambda self, *_: saved.append(self.position.steps))
+    study = make()
+    study.trainer(epochs=1).fit(study.batches)
+    assert saved == [study.batches.num_batches] * 2  # of the epoch, and of the run
 
 
 @OPTIMIZERS

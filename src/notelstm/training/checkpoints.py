@@ -11,8 +11,9 @@ import logging
 import os
 import pickle
 import struct
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol, cast, final
 
@@ -38,6 +39,9 @@ _END_OF_ZIP_SIZE: Final = 22
 
 _UNPICKLING_ERRORS: Final = (ValueError, LookupError, TypeError, AttributeError)
 """Errors that unpickling damaged bytes may raise, besides ``UnpicklingError``."""
+
+_MOST_SECONDS: Final = 600
+"""The time after which a checkpoint is due, also within an epoch."""
 
 _EPOCH_MODELS: Final = 5
 """The number of models of epochs that are kept, so that a long run does not fill the disk."""
@@ -81,6 +85,12 @@ class Checkpoints:
     folder: RunFolder | None
     _best: dict[str, Tensor] | None = None
     _snapshot: dict[str, Any] | None = None
+    _saved: float = field(default_factory=time.monotonic)
+
+    @property
+    def are_due(self) -> bool:
+        """Whether the newest checkpoint, or the start of the run, was ten minutes ago."""
+        return self.folder is not None and time.monotonic() - self._saved >= _MOST_SECONDS
 
     def save_best(self) -> None:
         """Keep the current weights as the best so far."""
@@ -122,6 +132,7 @@ class Checkpoints:
             OutputError: If it cannot be written; the old one is still there.
         """
         state = self._state()
+        self._saved = time.monotonic()
         if self.folder is None:
             return
         if name is not None:

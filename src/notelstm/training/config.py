@@ -59,7 +59,8 @@ class TrainingConfig:
             targets: k batches equal one that is k times as large.
         weight_decay: At least 0.
         max_grad_norm: Norm to which the gradient is clipped, None for no clipping.
-        checkpoint_every: Epochs between checkpoints; there is always one at the end.
+        checkpoint_every: Epochs between checkpoints. There is always one at the end, and after ten
+            minutes without one, also within an epoch.
         seed: Seed of initialisation and dropout, below 2^63.
         precision: ``"float32"``; ``"bfloat16"`` for matrix products in half precision, faster on
             hardware that supports it; or ``"auto"`` for the faster of the two, measured before

@@ -370,6 +370,7 @@ class TrainerControl:
         stop_reason: Why the run ends after the current epoch, "" if it does not.
         stop_now: Whether the epoch ends too, after the current step.
         time_fraction: Fraction of the time budget that is used; None without a budget.
+        save_now: Whether a checkpoint is written after the current step.
         snapshots: Whether the state is kept in memory after each good epoch.
         rollback_factor: Factor on the learning rate of a requested rollback; None without one.
         signal_received: Whether this process received an interrupt.
@@ -378,6 +379,7 @@ class TrainerControl:
 
     stop_reason: str = ""
     stop_now: bool = False
+    save_now: bool = False
     time_fraction: float | None = None
     snapshots: bool = False
     rollback_factor: float | None = None
@@ -402,9 +404,10 @@ class TrainerControl:
             return diverged
         main = self if group.is_main_process else TrainerControl()
         fraction = main.time_fraction
-        mine = (diverged, self.signal_received, main.stop_now, fraction is not None, fraction or 0)
-        *flags, fraction = group.all_reduce_sum(torch.tensor(mine, dtype=torch.float64)).tolist()
-        any_diverged, self.interrupted, self.stop_now, timed = map(bool, flags)
+        requests = (main.stop_now, main.save_now, fraction is not None, fraction or 0)
+        mine = torch.tensor((diverged, self.signal_received, *requests), dtype=torch.float64)
+        *flags, fraction = group.all_reduce_sum(mine).tolist()
+        any_diverged, self.interrupted, self.stop_now, self.save_now, timed = map(bool, flags)
         self.time_fraction = fraction if timed else None
         return any_diverged
 

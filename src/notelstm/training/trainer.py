@@ -265,6 +265,8 @@ class Trainer:
                     self._call(lambda callback: callback.on_step_end(self))
                     if self._epoch_ends_here(monitor.diverged(self._sums)):
                         break
+                    if self._control.save_now:
+                        self._checkpoints.save(self.precision)
                     timer.resume()
                 history += self._end_epoch(timer, num_targets, validation)
         return History(history, self.stopped)
@@ -318,6 +320,7 @@ class Trainer:
 
     def _epoch_ends_here(self, diverged: bool) -> bool:
         """Whether the epoch ends after this step, for a reason of any process."""
+        self._control.save_now = self._checkpoints.are_due
         diverged = self._control.synchronize_step(diverged, self._group)
         return diverged or self._control.interrupted or self._control.stop_now
 
