@@ -111,6 +111,9 @@ def test_windowed_model_of_given_notes_passes_check_model() -> None:
 def test_inner_model_and_window_are_checked() -> None:
     with pytest.raises(ConfigError, match="window 0 is less than 1"):
         Windowed(inner(), 0)
+    for window in (True, 2.5):
+        with pytest.raises(ConfigError, match=f"window {window} is not a whole number"):
+            Windowed(inner(), cast(int, window))
     with pytest.raises(ConfigError, match=r"a object is not a torch\.nn\.Module"):
         Windowed(cast(NoteModel, object()), 3)
     player = Windowed(inner(), 3)

@@ -14,6 +14,7 @@ from typing_extensions import override
 from notelstm.errors import ConfigError
 from notelstm.fields import Rows
 from notelstm.models.inference import HasNumpyStep, NumpyStep, map_arrays
+from notelstm.models.lstm import check_size
 from notelstm.protocols import Context, NoteModel, Prediction
 from notelstm.tree import index, join, leaf, map_tree
 
@@ -44,13 +45,12 @@ class Windowed(nn.Module):
         window: W, the number of rows.
 
     Raises:
-        ConfigError: If the window is less than 1, or the model is not a module.
+        ConfigError: If the window is no whole number of at least 1, or the model is not a module.
     """
 
     def __init__(self, model: NoteModel, window: int) -> None:
         super().__init__()
-        if window < 1:
-            raise ConfigError(f"window {window} is less than 1")
+        window = check_size("window", window)
         if not isinstance(model, nn.Module):
             raise ConfigError(
                 f"a {type(model).__name__} is not a torch.nn.Module",
