@@ -581,7 +581,8 @@ class NoteLSTM(nn.Module):
         if self._is_aligned(field):
             if clock.step in self.inputs[field]:
                 sounding = sounding.later(clock.wait(known[clock.step]))
-            return (gates.unsqueeze(-2) @ clock.aligned(field, sounding)).squeeze(-2)
+            features = clock.aligned(field, sounding).to(gates)
+            return (gates.unsqueeze(-2) @ features).squeeze(-2)
         groups, _ = self._groups_for(field, sounding, known)
         logits: Tensor = cast(IntervalLayer, self.intervals)(groups, gates)
         return logits
