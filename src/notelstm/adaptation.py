@@ -23,6 +23,7 @@ from __future__ import annotations
 import copy
 import logging
 import math
+import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, cast, final
@@ -65,7 +66,7 @@ class Adaptation:
             are fed.
 
     Raises:
-        ConfigError: If a setting is out of range.
+        ConfigError: If a setting is of another kind, or out of range.
     """
 
     segment: int = 25
@@ -75,12 +76,21 @@ class Adaptation:
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        if not isinstance(self.segment, int) or self.segment < 1:
-            raise ConfigError(f"segment {self.segment} is not a whole number of at least 1")
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise ConfigError(f"learning_rate {self.learning_rate} is not a finite number above 0")
-        if not 0 <= self.decay < 1:
-            raise ConfigError(f"decay {self.decay} is not at least 0 and below 1")
+        whole = isinstance(self.segment, numbers.Integral) and _is_number(self.segment)
+        if not whole or self.segment < 1:
+            raise ConfigError(f"segment {self.segment!r} is not a whole number of at least 1")
+        object.__setattr__(self, "segment", int(self.segment))  # numpy's numbers are not JSON
+        rate = self.learning_rate
+        if not (_is_number(rate) and math.isfinite(rate) and rate > 0):
+            raise ConfigError(f"learning_rate {rate!r} is not a finite number above 0")
+        if not (_is_number(self.decay) and 0 <= self.decay < 1):
+            raise ConfigError(f"decay {self.decay!r} is not at least 0 and below 1")
+        if not isinstance(self.own_samples, bool):
+            raise ConfigError(f"own_samples {self.own_samples!r} is not True or False")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 @final

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
+import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, cast, final
@@ -53,6 +54,15 @@ def _has_likelihood(kind: type) -> bool:
     return issubclass(kind, HasLikelihood)
 
 
+def _check_pressure(pressure: object) -> None:
+    if (
+        isinstance(pressure, bool)
+        or not isinstance(pressure, numbers.Real)
+        or not 0 <= float(pressure) < math.inf
+    ):
+        raise ConfigError(f"pressure {pressure!r} is not a finite number of at least 0")
+
+
 def _point_estimate(prediction: Prediction, target: Tensor) -> Tensor:
     if _has_likelihood(type(prediction)):
         raise FieldError(
@@ -74,13 +84,19 @@ class PositivePressure:
     """Squared error plus a penalty of negative predictions: ``(y - p)^2 + pressure max(-p, 0)``.
 
     Attributes:
-        pressure: Weight of the penalty; 0 for a plain squared error.
+        pressure: Weight of the penalty, at least 0; 0 for a plain squared error.
+
+    Raises:
+        ConfigError: If it is not a finite number of at least 0.
 
     Source:
         TensorFlow's tutorial "Generate music with an RNN" (``mse_with_positive_pressure``).
     """
 
     pressure: float = 10.0
+
+    def __post_init__(self) -> None:
+        _check_pressure(self.pressure)
 
     def __call__(self, prediction: Prediction, target: Tensor) -> Tensor:
         """The mean over (S,) positions; a prediction that is not a point is a FieldError."""
@@ -95,9 +111,15 @@ class AllPairs:
 
     This reproduces a fault of the original, in which (S, 1) predictions and (S,) labels broadcast:
     the head is trained towards the mean of the batch.
+
+    Raises:
+        ConfigError: If the pressure is not a finite number of at least 0.
     """
 
     pressure: float = 10.0
+
+    def __post_init__(self) -> None:
+        _check_pressure(self.pressure)
 
     def __call__(self, prediction: Prediction, target: Tensor) -> Tensor:
         """The mean over (S, S) pairs; a prediction that is not a point is a FieldError."""
@@ -115,7 +137,7 @@ class CompositeLoss:
         terms: The term of each field and its weight (at least 0), by field name.
 
     Raises:
-        ConfigError: If there is no term, or a weight is negative or not finite.
+        ConfigError: If there is no term, or a weight is no number, negative or not finite.
 
     Example:
         >>> loss = CompositeLoss(terms={"pitch": (Likelihood(), 0.1)})
@@ -129,10 +151,11 @@ class CompositeLoss:
         if not self.terms:
             raise ConfigError("the loss has no terms", hint="give a term for each field")
         for name, weight in self.weights.items():
+            where = f"field {name!r}"
+            if isinstance(weight, bool) or not isinstance(weight, numbers.Real):
+                raise ConfigError(f"the weight {weight!r} is not a number", where=where)
             if not (math.isfinite(weight) and weight >= 0):
-                raise ConfigError(
-                    f"the weight {weight} is negative or not finite", where=f"field {name!r}"
-                )
+                raise ConfigError(f"the weight {weight} is negative or not finite", where=where)
 
     @classmethod
     def for_fields(

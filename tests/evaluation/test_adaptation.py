@@ -284,6 +284,12 @@ def test_points_need_sigmas_at_once() -> None:
         ({"learning_rate": float("nan")}, "learning_rate nan"),
         ({"decay": 1.0}, "decay 1.0"),
         ({"decay": -0.1}, "decay -0.1"),
+        ({"segment": True}, "segment True"),
+        ({"learning_rate": True}, "learning_rate True"),
+        ({"learning_rate": "0.1"}, "learning_rate '0.1'"),
+        ({"decay": False}, "decay False"),
+        ({"decay": None}, "decay None"),
+        ({"own_samples": "no"}, "own_samples 'no'"),
     ],
 )
 def test_settings_out_of_range(wrong: dict[str, Any], problem: str) -> None:

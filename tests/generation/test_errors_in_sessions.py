@@ -127,6 +127,7 @@ class Wild:
         ({"num_notes": 2.5}, "num_notes 2.5 is not a whole"),
         ({"num_notes": "ten"}, "num_notes 'ten' is not a finite"),
         ({"seed": 1.5}, "seed 1.5 is not a whole number"),
+        ({"seed": True}, "seed True is not a whole number"),
         ({"best_of": 1.5}, "best_of 1.5 is not a whole number"),
         ({"stopping_criterion": 5}, "is not a function"),
         ({"prompt": "a.mid"}, r"the prompt 'a.mid' is not Notes. Call read_midi\(prompt\)"),

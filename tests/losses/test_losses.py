@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -164,3 +164,13 @@ def test_settings_are_checked() -> None:
     for weight in (-1.0, math.nan, math.inf):
         with pytest.raises(ConfigError, match=r"weight .* is negative .*'a'"):
             CompositeLoss(terms={"a": (half, weight)})
+    for kind in (True, "1", None):
+        with pytest.raises(ConfigError, match=f"the weight {kind!r} is not a number"):
+            CompositeLoss(terms={"a": (half, cast(float, kind))})
+
+
+@pytest.mark.parametrize("term", [PositivePressure, AllPairs])
+@pytest.mark.parametrize("pressure", [-1.0, math.nan, math.inf, True, "1"])
+def test_a_pressure_is_checked(term: Any, pressure: object) -> None:
+    with pytest.raises(ConfigError, match="is not a finite number of at least 0"):
+        term(pressure=pressure)

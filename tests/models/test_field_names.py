@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from notelstm.batch import columns
+from notelstm.encoders import AnticipatingEncoder, LogTimeEncoder
 from notelstm.errors import FieldError
 from notelstm.fields import Field
 from notelstm.models import NoteLSTM
 from notelstm.predictions import Categorical
+from notelstm.testing import random_rows
 
 UP = Field.continuous("up", "other", unit="semitones", low=None)
 TWO = Field.categorical("two", "other", values=(0, 1))
@@ -46,3 +50,16 @@ def test_model_in_another_precision_reads_float32_rows(kind: torch.dtype) -> Non
     prediction = model.predict("two", context, {"up": torch.ones(1, 3)})
     assert isinstance(prediction, Categorical)
     assert torch.isfinite(prediction.nll(torch.ones(1, 3))).all()
+
+
+@pytest.mark.parametrize("kind", [torch.float64, torch.bfloat16])
+def test_model_of_given_notes_in_another_precision(kind: torch.dtype) -> None:
+    fields = AnticipatingEncoder(inner=LogTimeEncoder(exact=True), seconds=2.0).fields
+    model = NoteLSTM(fields=fields, hidden_size=8, sounding_features=True, memory_window=4)
+    rows = torch.from_numpy(random_rows(fields, (2, 5), np.random.default_rng(0)))
+    context, _ = model.to(kind)(rows, model.initial_state(2)[1])
+    known = columns(rows, fields)
+    for name in model.field_order:
+        prediction = model.predict(name, context, known)
+        assert isinstance(prediction, Categorical)
+        assert torch.isfinite(prediction.nll(known[name])).all()

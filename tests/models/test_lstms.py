@@ -240,6 +240,15 @@ def test_field_order_must_name_each_field_once(order: list[str]) -> None:
         ({"head_size": -1}, "head_size -1 is less than 0"),
         ({"dropout": 1.0}, "dropout 1.0 is not at least 0"),
         ({"dropout": math.nan}, "dropout nan is not"),
+        ({"hidden_size": True}, "hidden_size True is not a whole number"),
+        ({"num_layers": 1.5}, r"num_layers 1\.5 is not a whole number"),
+        ({"embedding_dim": "8"}, "embedding_dim '8' is not a whole number"),
+        ({"num_components": 2.5}, r"num_components 2\.5 is not a whole number"),
+        ({"head_size": True}, "head_size True is not a whole number"),
+        ({"memory_window": 2.5}, r"memory_window 2\.5 is not a whole number"),
+        ({"memory_window": False}, "memory_window False is not a whole number"),
+        ({"dropout": "0.1"}, "dropout '0.1' is not"),
+        ({"dropout": False}, "dropout False is not"),
     ],
 )
 def test_sizes_are_checked(options: dict[str, Any], means: str) -> None:
@@ -248,3 +257,9 @@ def test_sizes_are_checked(options: dict[str, Any], means: str) -> None:
     if options.keys() <= {"hidden_size", "num_layers"}:
         with pytest.raises(ConfigError, match=means):
             ThreeHeadLSTM(fields=FIELDS, **options)
+
+
+def test_sizes_can_be_numbers_of_numpy() -> None:
+    size: Any = np.int64(8)
+    assert type(NoteLSTM(fields=CLASSES, hidden_size=size).config["hidden_size"]) is int
+    assert type(ThreeHeadLSTM(fields=FIELDS, hidden_size=size).config["hidden_size"]) is int

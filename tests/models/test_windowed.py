@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from notelstm.encoders import LogTimeEncoder
+from notelstm.encoders import AnticipatingEncoder, LogTimeEncoder
 from notelstm.errors import ConfigError
 from notelstm.models import NoteLSTM, Windowed
+from notelstm.models.inference import ModelRunner
 from notelstm.models.lstm import Hidden
 from notelstm.protocols import NoteModel
 from notelstm.testing import check_model
@@ -78,13 +79,41 @@ def test_sequences_may_have_read_different_numbers_of_rows() -> None:
         torch.testing.assert_close(context.hidden[sequence : sequence + 1], wanted)
 
 
+@torch.no_grad()
+def test_the_numpy_step_reads_sequences_of_different_lengths() -> None:
+    """Each sequence has windows of its own, also right after prompts of different lengths."""
+    model = inner()
+    prompts = [random_rows(FIELDS, (n,), np.random.default_rng(n)) for n in (2, 7)]
+    after = random_rows(FIELDS, (4, 2), np.random.default_rng(0))
+    runner = ModelRunner(cast(NoteModel, Windowed(model, 3)), 2)
+    runner.read_each(prompts, identical=True)
+    for t in range(len(after)):
+        runner.advance(after[t])
+        for sequence, prompt in enumerate(prompts):
+            whole = torch.from_numpy(np.concatenate([prompt, after[: t + 1, sequence]]))[None]
+            wanted = by_hand(model, whole, 3)[0, -1]
+            got = torch.from_numpy(runner.state.context.hidden[sequence])
+            torch.testing.assert_close(got, wanted)
+
+
 def test_windowed_model_passes_check_model() -> None:
     check_model(cast(NoteModel, Windowed(inner(), 3)), entry_point=False)
+
+
+def test_windowed_model_of_given_notes_passes_check_model() -> None:
+    """Its numpy step can return arrays of the state before, which are not changed in place."""
+    fields = AnticipatingEncoder(inner=LogTimeEncoder(exact=True), seconds=2.0).fields
+    torch.manual_seed(0)
+    model = NoteLSTM(fields=fields, hidden_size=5, embedding_dim=3, sounding_features=True)
+    check_model(cast(NoteModel, Windowed(model, 3)), entry_point=False)
 
 
 def test_inner_model_and_window_are_checked() -> None:
     with pytest.raises(ConfigError, match="window 0 is less than 1"):
         Windowed(inner(), 0)
+    for window in (True, 2.5):
+        with pytest.raises(ConfigError, match=f"window {window} is not a whole number"):
+            Windowed(inner(), cast(int, window))
     with pytest.raises(ConfigError, match=r"a object is not a torch\.nn\.Module"):
         Windowed(cast(NoteModel, object()), 3)
     player = Windowed(inner(), 3)

@@ -26,10 +26,14 @@ from notelstm.notes import Note, Notes, TempoMap
 from notelstm.parts import ONE_PART, Part, PartMap
 from notelstm.protocols import NoteEncoder
 from notelstm.testing import check_encoder, long_piece, strategies
-from notelstm.testing.constraint_checks import CONSTRAINT_CLAUSES, SNAPPING_CLAUSES
+from notelstm.testing.constraint_checks import (
+    CONSTRAINT_CLAUSES,
+    SNAPPING_CLAUSES,
+    allowed_rows_can_be_completed,
+)
 from notelstm.testing.encoder_checks import ENCODER_CLAUSES, HOUR_CLAUSES
 from notelstm.testing.makers import without_overlaps
-from notelstm.testing.round_trips import PIECE_CLAUSES
+from notelstm.testing.round_trips import PIECE_CLAUSES, Promise, Trip
 from notelstm.testing.tracker_checks import TRACKER_CLAUSES
 from notelstm.tracker import Tone
 from notelstm.tracker import Tracker as BaseTracker
@@ -766,6 +770,7 @@ BROKEN: list[tuple[str, Callable[[], NoteEncoder], dict[str, Any]]] = [
     ("encoding_is_repeatable", lambda: Patched(own_decode=changes_its_rows), {}),
     ("pitches_round_trip", lambda: Patched(own_decode=transposed), {}),
     ("pitches_round_trip", lambda: Patched(own_encode=ties_by_pitch), MANY),
+    ("onsets_round_trip", Patched, {"onset_tolerance": lambda piece: np.full(len(piece), np.nan)}),
     ("onsets_round_trip", lambda: Patched(own_encode=onsets_on_20_ms), {}),
     ("durations_round_trip", lambda: Patched(own_encode=durations_up_to_2_s), {}),
     ("velocities_round_trip", lambda: Patched(own_decode=softer), {}),
@@ -882,6 +887,26 @@ def test_the_unbroken_one_passes() -> None:
     check_encoder(LimitingInBeats(make=Recalling), entry_point=False, examples=30, **BEAT_BANDS)
     for limited in (Limiting(), Ending()):
         check_encoder(limited, entry_point=False, hour=short(), examples=30, **EXACT_CELLS)
+
+
+class LimitsBesideATempo(Limiting):
+    """Its limits depend on a number, which is within the bounds of its field."""
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        tempo = Field.continuous("tempo", "tempo", unit="quarter notes a minute", low=10, high=400)
+        return (*self.good.fields, tempo)
+
+    def allowed_classes(
+        self, field: str, known: Mapping[str, Any], previous: Mapping[str, Any]
+    ) -> Any:
+        assert 10 <= known.get("tempo", 10) <= 400
+        return self.good.allowed_classes(field, known, previous)
+
+
+def test_known_numbers_are_within_their_bounds() -> None:
+    promise = Promise(onset=0.0, duration=0.0, velocity=0, keeps_order=True)
+    allowed_rows_can_be_completed(Trip(LimitsBesideATempo(), promise, Notes.empty()))
 
 
 def test_every_clause_has_a_broken_encoder() -> None:

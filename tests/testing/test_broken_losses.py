@@ -112,6 +112,19 @@ def test_the_unbroken_one_passes() -> None:
     check_loss_term(good, STEP)
 
 
+@pytest.mark.parametrize("bounds", [(0.0, 1.0), (None, -5.0), (-3.0, None), (2.0, 2.5)])
+def test_targets_lie_in_the_domain_of_the_field(bounds: tuple[float | None, ...]) -> None:
+    field = Field.continuous("level", "other", unit="", low=bounds[0], high=bounds[1])
+
+    def strict(prediction: Prediction, target: Tensor) -> Tensor:
+        low, high = field.interval
+        if not bool(((target >= low) & (target <= high)).all()):
+            raise ValueError(f"a target of {target.tolist()}")
+        return good(prediction, target)
+
+    check_loss_term(strict, field)
+
+
 def test_every_clause_has_a_broken_term() -> None:
     names = {clause.__name__.lstrip("_") for clause in LOSS_CLAUSES}
     assert names == {clause for clause, _, _ in BROKEN}

@@ -5,15 +5,18 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from notelstm.errors import ShapeError
 from notelstm.fields import Field, Rows
 from notelstm.predictions import Categorical, Normal, NumpyAdapter, NumpyPrediction
-from notelstm.protocols import Allowed, Prediction
+from notelstm.protocols import Allowed, NoteModel, Prediction
 from notelstm.testing import check_model
 from notelstm.testing.model_checks import MODEL_CLAUSES, NUMPY_STEP_CLAUSES, TRAINING_CLAUSES
 from notelstm.testing.prediction_checks import PREDICTION_CLAUSES
@@ -102,6 +105,16 @@ class KeepsADict(Tiny):
         return context, {"state": state}
 
 
+class KeepsATuple(Tiny):
+    def initial_state(self, batch_size: int) -> tuple[Any, Any]:
+        context, state = super().initial_state(batch_size)
+        return context, tuple(state)
+
+    def forward(self, rows: Tensor, state: Any) -> tuple[Any, Any]:
+        context, state = super().forward(rows, State(*state))
+        return context, tuple(state)
+
+
 class SoftmaxOverTime(Tiny):
     def prediction(self, field: str, output: Tensor) -> Prediction:
         prediction = super().prediction(field, output)
@@ -148,6 +161,19 @@ class MeanOfTheBatch(Tiny):
 class Clocked(NamedTuple):
     inner: State
     clock: Tensor
+
+
+class CountsOneSequence(Tiny):
+    """Its inputs alternate with the number of rows of the first sequence."""
+
+    def initial_state(self, batch_size: int) -> tuple[Any, Any]:
+        context, state = super().initial_state(batch_size)
+        return context, Clocked(state, torch.zeros(batch_size, dtype=torch.long))
+
+    def forward(self, rows: Tensor, state: Any) -> tuple[Any, Any]:
+        count = state.clock[0] + torch.arange(rows.shape[1])
+        context, inner = super().forward(rows + (count % 2)[:, None], state.inner)
+        return context, Clocked(inner, state.clock + rows.shape[1])
 
 
 class FloatClock(Tiny):
@@ -307,6 +333,24 @@ class HalvesTheContext(Copy):
         return Hidden(context.hidden / 2), state
 
 
+class Counted(NamedTuple):
+    inner: State
+    read: NDArray[np.int64]
+
+
+class AlternatesTogether(Copy):
+    """It reads rows of other sequences than the first as if they had read as many."""
+
+    def initial_state(self) -> tuple[Any, Any]:
+        context, state = super().initial_state()
+        return context, Counted(state, np.zeros(1, dtype=np.int64))
+
+    def step(self, rows: Rows, state: Any) -> tuple[Any, Any]:
+        context, inner = super().step(rows, state.inner)
+        differs = (state.read != state.read[0]).astype(np.float32)
+        return Hidden(context.hidden + differs[:, None]), Counted(inner, state.read + 1)
+
+
 class SwapsTheUniforms(Copy):
     def predict_numpy(
         self, field: str, context: Any, known: Mapping[str, float]
@@ -336,6 +380,15 @@ class Half(Quick):
     copies = HalvesTheContext
 
 
+class Joined(Quick):
+    copies = AlternatesTogether
+
+
+class Failing(Quick):
+    def numpy_step(self) -> Copy:
+        raise ValueError("there is no step")
+
+
 class Other(Quick):
     copies = SwapsTheUniforms
 
@@ -353,6 +406,7 @@ BROKEN: list[tuple[str, type[Tiny], dict[str, Any]]] = [
     ("fields_and_order_agree", PredictsAGivenField, {}),
     ("batch_is_the_first_axis", LayersFirst, {}),
     ("batch_is_the_first_axis", KeepsADict, {}),
+    ("batch_is_the_first_axis", KeepsATuple, {}),
     ("predictions_have_any_leading_shape", SoftmaxOverTime, {}),
     ("eval_is_deterministic", Restless, {}),
     ("predictions_are_causal", PeeksAtTheStepToCome, {}),
@@ -360,9 +414,12 @@ BROKEN: list[tuple[str, type[Tiny], dict[str, Any]]] = [
     ("later_fields_are_unused", NeedsLaterFields, {}),
     ("chunks_equal_the_whole", ForgetsItsState, {}),
     ("sequences_are_independent", MeanOfTheBatch, {}),
+    ("sequences_of_different_lengths_are_joined", CountsOneSequence, {}),
     ("clocks_are_integers", FloatClock, {}),
     ("config_rebuilds_the_model", ConfigLacksItsScale, {"scale": 0.5}),
     ("numpy_step_predicts_the_same", Half, {}),
+    ("numpy_step_predicts_the_same", Failing, {}),
+    ("numpy_step_joins_different_lengths", Joined, {}),
     ("numpy_predictions_sample_the_same", Other, {}),
     ("numpy_step_has_no_side_effects", Sharing, {}),
     ("numpy_step_has_no_side_effects", Writing, {}),
@@ -401,6 +458,52 @@ def test_the_unbroken_one_passes_and_is_left_as_it_was() -> None:
 def test_good_copies_pass() -> None:
     torch.manual_seed(0)
     check_model(Quick(), entry_point=False)
+
+
+class ComputesItsStep(Quick):
+    """Its numpy step is made of computed tensors, which have no numpy arrays with gradients."""
+
+    def numpy_step(self) -> Copy:
+        (2 * self.initial_context).numpy()
+        return super().numpy_step()
+
+
+class Marked(NamedTuple):
+    inner: State
+    begun: Tensor
+    lowest: Tensor
+    previous: Tensor
+    nothing: Tensor
+
+
+class KeepsAllKinds(Tiny):
+    """A correct model whose state has truth values, infinity, NaN, and a tensor of no numbers."""
+
+    def initial_state(self, batch_size: int) -> tuple[Any, Any]:
+        context, state = super().initial_state(batch_size)
+        begun, number = torch.zeros(batch_size, dtype=torch.bool), torch.zeros(batch_size, 1)
+        return context, Marked(state, begun, number + torch.inf, number * torch.nan, number[:, :0])
+
+    def forward(self, rows: Tensor, state: Any) -> tuple[Any, Any]:
+        context, inner = super().forward(rows, state.inner)
+        return context, state._replace(inner=inner, begun=torch.ones_like(state.begun))
+
+
+@pytest.mark.parametrize("model", [ComputesItsStep, KeepsAllKinds])
+def test_correct_models_are_not_refused(model: type[Tiny]) -> None:
+    torch.manual_seed(0)
+    check_model(model(), entry_point=False)
+
+
+def test_what_is_no_model_breaks_a_clause() -> None:
+    with pytest.raises(AssertionError, match=r"fields_and_order_agree: .* Got object\."):
+        check_model(cast(NoteModel, object()), entry_point=False)
+
+
+@pytest.mark.parametrize("shape", [(1, 6, 3), (3, 1, 3), (3, 6, 4), (6, 3)])
+def test_rows_that_would_break_no_clause_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ShapeError, match="with B and T of at least 2"):
+        check_model(MeanOfTheBatch(), rows=torch.zeros(shape), entry_point=False)
 
 
 def test_every_clause_has_a_broken_model() -> None:

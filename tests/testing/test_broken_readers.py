@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from notelstm.errors import MidiError, NoNotesError
@@ -12,7 +13,7 @@ from notelstm.midi.policy import ReadPolicy
 from notelstm.midi.pretty_midi_reader import PrettyMidiReader
 from notelstm.midi.reading import Reader
 from notelstm.midi.report import ReadReport
-from notelstm.notes import Notes
+from notelstm.notes import Notes, TempoMap
 from notelstm.testing import check_reader
 from notelstm.testing.reader_checks import READER_CLAUSES
 
@@ -28,6 +29,36 @@ class AnOctaveHigh(Good):
     def read(self, data: bytes, policy: ReadPolicy, where: str) -> tuple[Notes, ReadReport]:
         notes, report = super().read(data, policy, where)
         return Notes(start=notes.start, end=notes.end, pitch=notes.pitch + 12), report
+
+
+class DropsInstruments(Good):
+    def read(self, data: bytes, policy: ReadPolicy, where: str) -> tuple[Notes, ReadReport]:
+        notes, report = super().read(data, policy, where)
+        return replace(notes, program=None, drum=None), report
+
+
+class AnotherProgram(Good):
+    def read(self, data: bytes, policy: ReadPolicy, where: str) -> tuple[Notes, ReadReport]:
+        notes, report = super().read(data, policy, where)
+        return replace(notes, program=np.zeros(len(notes), dtype=np.int64)), report
+
+
+class DropsTracks(Good):
+    def read(self, data: bytes, policy: ReadPolicy, where: str) -> tuple[Notes, ReadReport]:
+        notes, report = super().read(data, policy, where)
+        return replace(notes, track_names=None), report
+
+
+class DropsTempos(Good):
+    def read(self, data: bytes, policy: ReadPolicy, where: str) -> tuple[Notes, ReadReport]:
+        notes, report = super().read(data, policy, where)
+        return replace(notes, tempo_map=None), report
+
+
+class OneTempo(Good):
+    def read(self, data: bytes, policy: ReadPolicy, where: str) -> tuple[Notes, ReadReport]:
+        notes, report = super().read(data, policy, where)
+        return replace(notes, tempo_map=TempoMap()), report
 
 
 class IgnoresThePolicy(Good):
@@ -99,6 +130,10 @@ class NoPlace(Good):
 
 BROKEN: list[tuple[str, Callable[[], Reader], bool]] = [
     ("the_default_policy_is_served", AnOctaveHigh, False),
+    *(
+        ("the_default_policy_is_served", broken, False)
+        for broken in (DropsInstruments, AnotherProgram, DropsTracks, DropsTempos, OneTempo)
+    ),
     ("a_policy_is_served_or_refused", IgnoresThePolicy, False),
     ("the_report_agrees", MiscountsNotes, False),
     ("the_report_agrees", ForgetsTheFile, False),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -115,6 +116,49 @@ def test_a_sampler_that_reads_contexts_is_given_some() -> None:
     check_sampler(reads_the_contexts, looks=True)
     with pytest.raises(AssertionError, match="IndexError"):
         check_sampler(reads_the_contexts)
+
+
+def pushes_a_row(context: SamplingContext) -> None:
+    context.tracker.push(np.array([60, 0, 1], dtype=np.float32))
+
+
+def pops_notes(context: SamplingContext) -> None:
+    context.tracker.pop_finished(include_sounding=True)
+
+
+def fixes_an_entry(context: SamplingContext) -> None:
+    cast(dict[str, float], context.known)["step"] = 1.0
+
+
+@pytest.mark.parametrize("change", [pushes_a_row, pops_notes, fixes_an_entry])
+def test_contexts_are_unchanged(change: Callable[[SamplingContext], None]) -> None:
+    """Otherwise, the music would change while it is generated."""
+
+    def sample(
+        field: Field, prediction: Prediction, noise: Tensor, contexts: Sequence[SamplingContext]
+    ) -> Tensor:
+        for context in contexts:
+            change(context)
+        return prediction.sample(noise)
+
+    def process(
+        field: Field, prediction: Prediction, contexts: Sequence[SamplingContext]
+    ) -> Prediction:
+        for context in contexts:
+            change(context)
+        return prediction
+
+    with pytest.raises(AssertionError, match=r"^check_sampler, inputs_are_unchanged: .* changed"):
+        check_sampler(sample, looks=True)
+    with pytest.raises(AssertionError, match=r"^check_processor, inputs_are_unchanged: .* changed"):
+        check_processor(process)
+
+
+def test_results_of_other_kinds_are_named() -> None:
+    with pytest.raises(AssertionError, match=r"got list\."):
+        check_sampler(cast(Sampler, lambda *_: [0] * 6))
+    with pytest.raises(AssertionError, match=r"got NoneType, not a prediction\."):
+        check_processor(cast(Processor, lambda *_: None))
 
 
 @dataclass(frozen=True)

@@ -188,6 +188,12 @@ def test_notes_keep_to_the_knobs(piece: Notes) -> None:
         assert np.all(own.end[:-1] <= own.start[1:])
 
 
+@given(strategies.notes(longest_rest=1.0, beats=strategies.beat_maps(), max_seconds=60.0))
+@settings(max_examples=300, derandomize=True, database=None)
+def test_onsets_on_the_beat_keep_to_the_longest_rest(piece: Notes) -> None:
+    assert np.all(np.diff(piece.start, prepend=0.0) <= 1.0 + 1e-9)
+
+
 def test_without_overlaps_trims_and_leaves_out() -> None:
     piece = Notes(start=[0, 0, 1, 1.5], end=[5, 1, 2, 2], pitch=[60, 60, 60, 61])
     trimmed = without_overlaps(piece)
@@ -225,6 +231,16 @@ def assert_in_domain(field: Field, column: Rows) -> None:
     else:
         low, high = field.interval
         assert np.all((column >= np.float32(low)) & (column <= np.float32(high)))
+
+
+def test_rows_reach_the_bounds_of_their_fields() -> None:
+    bounded = Field.continuous("step", "step", unit="s", low=0.0, high=2.0)
+    kinds: dict[str, Callable[[Rows], bool]] = {
+        "the minimum": lambda rows: bool((rows == 0).any()),
+        "the maximum": lambda rows: bool((rows == 2).any()),
+        "between": lambda rows: bool(((rows > 0.1) & (rows < 1.9)).any()),
+    }
+    assert seen(strategies.rows_for((bounded,)), kinds) == set(kinds)
 
 
 def test_fields_are_of_every_kind() -> None:

@@ -93,6 +93,24 @@ def test_weights_that_are_all_0_leave_the_sample_to_the_softmax() -> None:
     assert prediction.constrained(allowed).sample_weighted(noise_at(0.5)).item() == 1
 
 
+@pytest.mark.parametrize(
+    ("added", "wanted"),
+    [
+        ([0.0, 200.0, 0.0], [0.0, 1.0, 0.0]),
+        ([0.0, 0.0, 200.0], [0.25, 0.75, 0.0]),
+        ([-200.0, -200.0, -200.0], [0.25, 0.75, 0.0]),
+        ([-math.inf, -200.0, 0.0], [0.0, 1.0, 0.0]),
+        ([math.log(3), 0.0, 0.0], [0.5, 0.5, 0.0]),
+    ],
+)
+def test_added_log_weights_scale_the_weights(added: list[float], wanted: list[float]) -> None:
+    """Large ones neither give a class of weight 0 a weight nor leave all weights 0."""
+    prediction = Categorical(torch.zeros(1, 3), torch.tensor([[0.25, 0.75, 0.0]]))
+    weights = prediction.add_log_weights(torch.tensor([added])).weights
+    assert weights is not None
+    torch.testing.assert_close(weights / weights.sum(), torch.tensor([wanted]))
+
+
 @given(strategies.logits(C, B), st.floats(1e-3, 1e3))
 def test_with_temperature(logits: Tensor, temperature: float) -> None:
     prediction = Categorical(logits, logits.sigmoid())

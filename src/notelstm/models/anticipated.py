@@ -888,7 +888,7 @@ class IntervalLayer(nn.Module):
         """(..., P) logits from the notes of each group, (..., P), and (..., G) gates."""
         features = torch.cat([_interval_features(group) for group in groups], dim=-2).to(gates)
         gated = features * gates.unsqueeze(-1)
-        logits: Tensor = gated.flatten(-2) @ self.matrix()
+        logits: Tensor = gated.flatten(-2) @ self.matrix().to(gates)
         return logits
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import numbers
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple, Self, TypeVar, final
 
@@ -22,7 +23,7 @@ __all__ = [
     "LSTMState",
     "NumpyLSTM",
     "NumpyLinear",
-    "check_sizes",
+    "check_size",
     "initial_lstm_state",
     "mixture_head",
     "normal_head",
@@ -31,6 +32,7 @@ __all__ = [
     "run_lstm_cell",
     "run_lstm_to",
     "sigmoid_of_half",
+    "whole",
 ]
 
 _SHORT: Final = 0.02
@@ -50,11 +52,19 @@ class LSTMState(NamedTuple):
     c: Tensor
 
 
-def check_sizes(**sizes: int) -> None:
-    """Check that sizes are positive, else raise a ConfigError."""
-    for name, size in sizes.items():
-        if size < 1:
-            raise ConfigError(f"{name} {size} is less than 1")
+def whole(name: str, value: object) -> int:
+    """A setting as an int; a ConfigError if it is no whole number."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise ConfigError(f"{name} {value!r} is not a whole number")
+    return int(value)
+
+
+def check_size(name: str, value: object, least: int = 1) -> int:
+    """A size as an int; a ConfigError if it is no whole number of at least `least`."""
+    size = whole(name, value)
+    if size < least:
+        raise ConfigError(f"{name} {size} is less than {least}")
+    return size
 
 
 def initial_lstm_state(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import numbers
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, TypeAlias, cast, final
@@ -33,7 +34,7 @@ from notelstm.models.lstm import (
     LSTMState,
     NumpyLinear,
     NumpyLSTM,
-    check_sizes,
+    check_size,
     initial_lstm_state,
     mixture_head,
     normal_head,
@@ -41,6 +42,7 @@ from notelstm.models.lstm import (
     run_lstm,
     run_lstm_cell,
     run_lstm_to,
+    whole,
 )
 from notelstm.models.memory import Memory, NumpyMemory, WithMemory
 from notelstm.models.sounding import (
@@ -129,7 +131,8 @@ class NoteLSTM(nn.Module):
     Raises:
         FieldError: If `field_order` does not name each predicted field once, a name cannot be that
             of a module, or the memory or the voice leading does not work with these fields.
-        ConfigError: If a size is less than 1 (`head_size`: 0), or `dropout` is out of range.
+        ConfigError: If a size is no whole number of at least 1 (`head_size`: 0), or `dropout` is
+            out of range.
     """
 
     def __init__(
@@ -149,20 +152,20 @@ class NoteLSTM(nn.Module):
         voice_leading: bool = False,
     ) -> None:
         super().__init__()
-        check_sizes(
-            hidden_size=hidden_size,
-            num_layers=num_layers,
-            embedding_dim=embedding_dim,
-            num_components=num_components,
-        )
+        hidden_size = check_size("hidden_size", hidden_size)
+        num_layers = check_size("num_layers", num_layers)
+        embedding_dim = check_size("embedding_dim", embedding_dim)
+        num_components = check_size("num_components", num_components)
+        memory_window = whole("memory_window", memory_window)
         if time_distribution not in ("normal", "mixture"):
             raise ConfigError(
                 f"unknown time distribution {time_distribution!r}", hint="choose normal or mixture"
             )
-        if head_size is not None and head_size < 0:
-            raise ConfigError(f"head_size {head_size} is less than 0")
-        if not 0 <= dropout < 1:
-            raise ConfigError(f"dropout {dropout} is not at least 0 and less than 1")
+        if head_size is not None:
+            head_size = check_size("head_size", head_size, least=0)
+        is_number = isinstance(dropout, numbers.Real) and not isinstance(dropout, bool)
+        if not (is_number and 0 <= dropout < 1):
+            raise ConfigError(f"dropout {dropout!r} is not at least 0 and less than 1")
         self._by_name: Final = _named(fields)
         names = [field.name for field in predicted(fields)]
         if field_order is not None:
@@ -578,7 +581,8 @@ class NoteLSTM(nn.Module):
         if self._is_aligned(field):
             if clock.step in self.inputs[field]:
                 sounding = sounding.later(clock.wait(known[clock.step]))
-            return (gates.unsqueeze(-2) @ clock.aligned(field, sounding)).squeeze(-2)
+            features = clock.aligned(field, sounding).to(gates)
+            return (gates.unsqueeze(-2) @ features).squeeze(-2)
         groups, _ = self._groups_for(field, sounding, known)
         logits: Tensor = cast(IntervalLayer, self.intervals)(groups, gates)
         return logits

@@ -18,7 +18,7 @@ from notelstm.models.lstm import (
     LSTMState,
     NumpyLinear,
     NumpyLSTM,
-    check_sizes,
+    check_size,
     initial_lstm_state,
     normal_head,
     numpy_normal,
@@ -57,7 +57,7 @@ class ThreeHeadLSTM(nn.Module):
 
     Raises:
         FieldError: If the fields are not one categorical and two continuous ones, or one is given.
-        ConfigError: If a size is less than 1.
+        ConfigError: If a size is no whole number of at least 1.
 
     Example:
         >>> from notelstm.encoders import StepDurationEncoder
@@ -78,7 +78,8 @@ class ThreeHeadLSTM(nn.Module):
         point_estimates: bool = True,
     ) -> None:
         super().__init__()
-        check_sizes(hidden_size=hidden_size, num_layers=num_layers)
+        hidden_size = check_size("hidden_size", hidden_size)
+        num_layers = check_size("num_layers", num_layers)
         kinds = sorted(field.is_categorical for field in fields)
         if kinds != [False, False, True]:
             raise FieldError(

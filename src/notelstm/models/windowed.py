@@ -14,6 +14,7 @@ from typing_extensions import override
 from notelstm.errors import ConfigError
 from notelstm.fields import Rows
 from notelstm.models.inference import HasNumpyStep, NumpyStep, map_arrays
+from notelstm.models.lstm import check_size
 from notelstm.protocols import Context, NoteModel, Prediction
 from notelstm.tree import index, join, leaf, map_tree
 
@@ -44,13 +45,12 @@ class Windowed(nn.Module):
         window: W, the number of rows.
 
     Raises:
-        ConfigError: If the window is less than 1, or the model is not a module.
+        ConfigError: If the window is no whole number of at least 1, or the model is not a module.
     """
 
     def __init__(self, model: NoteModel, window: int) -> None:
         super().__init__()
-        if window < 1:
-            raise ConfigError(f"window {window} is less than 1")
+        window = check_size("window", window)
         if not isinstance(model, nn.Module):
             raise ConfigError(
                 f"a {type(model).__name__} is not a torch.nn.Module",
@@ -116,7 +116,7 @@ class Runs(NamedTuple):
 
     Attributes:
         states: (B, W, ...) of W runs of the inner model; run `k` begins with row `k`, `k + W` ...
-        seen: (B,) the number of rows that have been read, the same for each sequence.
+        seen: (B,) the number of rows that have been read.
     """
 
     states: Any
@@ -155,21 +155,27 @@ class NumpyWindowed:
             rows.repeat(window, axis=0),
             map_arrays(lambda array: array.reshape(-1, *array.shape[2:]), state.states),
         )
-        seen = state.seen.item(0) + 1
-        restarted = seen % window
-        oldest = restarted if seen >= window else 0
-        context = map_arrays(lambda array: array[oldest::window].copy(), contexts)
-        _restart(states, slice(restarted, None, window), self._initial)
+        # Sequences can have read different numbers of rows, so each has its own oldest run.
+        seen = state.seen + 1  # (B,)
+        first = window * np.arange(batch_size)
+        restarted = first + seen % window
+        oldest = np.where(seen >= window, restarted, first)
+        context = map_arrays(lambda array: array[oldest], contexts)
+        states = _restarted(states, restarted, self._initial)
         states = map_arrays(
             lambda array: array.reshape(batch_size, window, *array.shape[1:]), states
         )
-        return context, Runs(states, state.seen + 1)
+        return context, Runs(states, seen)
 
 
-def _restart(states: Any, runs: slice, initial: Any) -> None:
-    """Set some runs to the initial state, in place: states (B * W, ...) are not shared yet."""
+def _restarted(states: Any, runs: NDArray[np.intp], initial: Any) -> Any:
+    """States (B * W, ...) in which some runs are at the initial state.
+
+    They are copies, since a step can return arrays of the state that it was given.
+    """
     if isinstance(states, tuple):
-        for part, new in zip(states, initial, strict=True):
-            _restart(part, runs, new)
-    else:
-        states[runs] = initial
+        parts = zip(states, initial, strict=True)
+        return type(states)(*(_restarted(part, runs, new) for part, new in parts))
+    after = states.copy()
+    after[runs] = initial
+    return after

@@ -139,11 +139,14 @@ class Categorical(Prediction):
 
     def add_log_weights(self, log_weights: Tensor) -> Categorical:
         """The same prediction with numbers added to the logits and to the log of `weights`."""
-        weights = self.weights
-        return Categorical(
-            self.logits + log_weights.to(self.logits),
-            None if weights is None else weights * log_weights.to(weights).exp(),
-        )
+        logits, weights = self.logits + log_weights.to(self.logits), self.weights
+        if weights is None:
+            return Categorical(logits)
+        # With a factor of 1 for the class that gains most, none overflows, nor do all underflow.
+        added = log_weights.to(weights).expand_as(weights).masked_fill(weights == 0, -math.inf)
+        top = added.amax(-1, keepdim=True)
+        factors = (added - top.masked_fill(top == -math.inf, 0)).exp()
+        return Categorical(logits, weights * factors)
 
     def nll(self, target: Tensor) -> Tensor:
         """(...) nats of the class ids `target` (...)."""

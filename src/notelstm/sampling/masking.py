@@ -105,7 +105,11 @@ def check_whole(
 ) -> None:
     """Check that a setting is a whole number from `low` to `high`, else raise a ConfigError."""
     most = math.inf if high is None else high
-    if not isinstance(value, numbers.Integral) or not low <= int(value) <= most:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, numbers.Integral)
+        or not low <= int(value) <= most
+    ):
         domain = f", at least {low}" if high is None else f" from {low} to {high}"
         raise ConfigError(f"{name} {value!r} is not a whole number{domain}", hint=hint)
 
@@ -113,7 +117,11 @@ def check_whole(
 def check_number(name: str, value: object, low: float, high: float, hint: str = "") -> None:
     """Check that a setting is a number from `low` to `high`, else raise a ConfigError."""
     # Compared without a conversion, since an int may be too large for a float.
-    if not isinstance(value, numbers.Real) or not (value <= high and not value < low):
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, numbers.Real)
+        or not (value <= high and not value < low)
+    ):
         raise ConfigError(f"{name} {value!r} is not a number from {low:g} to {high:g}", hint=hint)
 
 

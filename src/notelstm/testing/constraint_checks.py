@@ -114,11 +114,13 @@ def allowed_rows_can_be_completed(trip: Trip) -> None:
         for _ in range(40):
             row: dict[str, Any] = {}
             for field in order:
+                if field.classes is None:
+                    row[field.name] = np.float32(np.clip(0.0, *field.interval))
+                    continue
                 mask = None
                 if field.name in limited:
                     mask = encoder.allowed_classes(field.name, row, before)
-                count = field.classes or 1
-                classes = np.arange(count) if mask is None else np.flatnonzero(mask)
+                classes = np.arange(field.classes) if mask is None else np.flatnonzero(mask)
                 require(classes.size, f"{field.name!r}: no class is allowed, {row} after {before}.")
                 # Dead ends are at the extremes.
                 chosen = classes[[0, -1, int(rng.integers(len(classes)))][int(rng.integers(3))]]

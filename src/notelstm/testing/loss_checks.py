@@ -34,8 +34,11 @@ class LossCase:
         """(S,) class ids or values."""
         if self.field.classes is not None:
             return torch.arange(_S) % self.field.classes
-        low = self.field.interval.low if self.field.low is not None else -1.0
-        return torch.linspace(low + 0.1, low + 2, _S)
+        low, high = self.field.interval
+        if self.field.low is None:
+            low = min(-1.0, high - 2)
+        size = min(2.0, high - low)  # of the values, which lie in the domain of the field
+        return torch.linspace(low + size / 20, low + size, _S)
 
     @property
     def numbers(self) -> Tensor:

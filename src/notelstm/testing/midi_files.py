@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, TypeAlias, final
 
-from notelstm.notes import Notes
+from notelstm.notes import Notes, TempoMap
 
 __all__ = ["FILES", "KnownFile", "Messages", "midi_bytes"]
 
@@ -70,6 +70,9 @@ class KnownFile:
         policy: The settings.
         columns: The notes.
         length: Seconds to the end of the piece, if it ends with silence.
+        played: By pitch, the program, whether it is percussion, and the name of the track; of other
+            pitches, program 0 of a track without a name.
+        tempos: The second at which each tempo begins, and its quarter notes a minute.
     """
 
     name: str
@@ -77,12 +80,29 @@ class KnownFile:
     policy: dict[str, Any] = field(default_factory=dict)
     columns: Columns
     length: float | None = None
+    played: dict[int, tuple[int, bool, str]] = field(default_factory=dict)
+    tempos: tuple[tuple[float, float], ...] = ((0.0, 120.0),)
 
     @property
     def notes(self) -> Notes:
         """The notes."""
         start, end, pitch, velocity = zip(*self.columns, strict=True)
-        return Notes(start=start, end=end, pitch=pitch, velocity=velocity, length=self.length)
+        played = [self.played.get(one, (0, False, "")) for one in pitch]
+        program, drum, names = zip(*played, strict=True)
+        seconds, tempos = zip(*self.tempos, strict=True)
+        tracks = sorted(set(names))
+        return Notes(
+            start=start,
+            end=end,
+            pitch=pitch,
+            velocity=velocity,
+            program=program,
+            drum=drum,
+            track=[tracks.index(name) for name in names],
+            track_names=tracks,
+            length=self.length,
+            tempo_map=TempoMap(seconds=seconds, tempos=tempos),
+        )
 
 
 _BAND: Final = midi_bytes(
@@ -137,6 +157,21 @@ _VIOLIN: Final = (0.25, 0.5, 72, 127)
 _KIT: Final = (0.0, 0.5, 36, 100)
 
 
+_PLAYED: Final = {
+    **dict.fromkeys((60, 64, 67), (5, False, "Piano")),
+    36: (0, True, "Kit"),
+    72: (40, False, "Violin"),
+}
+
+
+def _band(*columns: tuple[float, float, int, int], **policy: Any) -> KnownFile:
+    return replace(
+        _known("band", _BAND, *columns, **policy),
+        played=_PLAYED,
+        tempos=((0.0, 120.0), (1.0, 240.0)),
+    )
+
+
 def _known(
     name: str, data: bytes, *columns: tuple[float, float, int, int], **policy: Any
 ) -> KnownFile:
@@ -144,15 +179,15 @@ def _known(
 
 
 FILES: Final[tuple[KnownFile, ...]] = (
-    _known("band", _BAND, *_PIANO),
-    _known("band", _BAND, _PIANO[1], _PIANO[0], *_PIANO[2:], simultaneous_order="file"),
-    _known("band", _BAND, *_PIANO[:2], _VIOLIN, *_PIANO[2:], tracks="all"),
-    _known("band", _BAND, _KIT, *_PIANO[:2], _VIOLIN, *_PIANO[2:], tracks="all", drums=True),
-    _known("band", _BAND, _VIOLIN, programs=(40,)),
-    _known("band", _BAND, _VIOLIN, names=("vio*",)),
-    _known("band", _BAND, *_PIANO[:2], (0.5, 0.75, 60, 70), max_seconds=0.75),
-    _known("band", _BAND, *_PIANO, on_error="raise"),
-    _known("band", _BAND, *_PIANO, on_error="skip"),
+    _band(*_PIANO),
+    _band(_PIANO[1], _PIANO[0], *_PIANO[2:], simultaneous_order="file"),
+    _band(*_PIANO[:2], _VIOLIN, *_PIANO[2:], tracks="all"),
+    _band(_KIT, *_PIANO[:2], _VIOLIN, *_PIANO[2:], tracks="all", drums=True),
+    _band(_VIOLIN, programs=(40,)),
+    _band(_VIOLIN, names=("vio*",)),
+    _band(*_PIANO[:2], (0.5, 0.75, 60, 70), max_seconds=0.75),
+    _band(*_PIANO, on_error="raise"),
+    _band(*_PIANO, on_error="skip"),
     _known("pitch twice", _TWICE, (0.0, 0.5, 60, 80), (0.25, 0.5, 60, 70)),
     _known("pitch twice", _TWICE, (0.0, 0.5, 60, 80), (0.25, 1.0, 60, 70), overlaps="fifo"),
     _known("pitch twice", _TWICE, (0.0, 1.0, 60, 80), overlaps="merge"),
@@ -162,18 +197,22 @@ FILES: Final[tuple[KnownFile, ...]] = (
     _known("velocity 0", _SILENT, (0.0, 1.0, 60, 80), (0.5, 1.0, 60, 1), velocity_zero="note"),
     _known("pedal", _PEDAL, (0.0, 0.5, 60, 80)),
     _known("pedal", _PEDAL, (0.0, 1.0, 60, 80), pedal="extend"),
-    _known("late tempo", _LATE_TEMPO, (0.0, 0.75, 60, 80), tempos="all"),
+    replace(
+        _known("late tempo", _LATE_TEMPO, (0.0, 0.75, 60, 80), tempos="all"),
+        tempos=((0.0, 120.0), (0.5, 240.0)),
+    ),
     _known("late tempo", _LATE_TEMPO, (0.0, 1.0, 60, 80), tempos="first"),
     _known("pedal elsewhere", _PEDAL_ELSEWHERE, (0.0, 1.0, 60, 80), pedal="extend"),
     _known("pedal after", _PEDAL_AFTER, (0.0, 0.5, 60, 80), pedal="extend"),
     _known("all notes off", _NOTES_OFF, (0.0, 0.5, 60, 80), tracks="all"),
-    _known("silence", _SILENCE, (0.0, 0.25, 60, 80)),
+    replace(_known("silence", _SILENCE, (0.0, 0.25, 60, 80)), tempos=((0.0, 240.0),)),
     KnownFile(
         name="silence",
         data=_SILENCE,
         policy={"silence": "keep"},
         columns=((0.0, 0.25, 60, 80),),
         length=0.625,
+        tempos=((0.0, 240.0),),
     ),
     _known("drum part", _DRUM_PART, (0.5, 1.0, 60, 80), drums=False),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -13,8 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from notelstm import plugins, tree
+from notelstm.errors import ShapeError
 from notelstm.fields import known_before, predicted
-from notelstm.models.inference import HasNumpyStep, ModelState, NumpyStep, repeat
+from notelstm.models.inference import HasNumpyStep, ModelState, NumpyStep, join, repeat
 from notelstm.protocols import Context, NoteModel, Prediction
 from notelstm.testing.clauses import require, run
 from notelstm.testing.makers import repeating_rows
@@ -42,25 +44,38 @@ def check_model(
 
     Raises:
         AssertionError: At the first broken clause, with its name.
+        ShapeError: If `rows` have another shape.
 
     Example:
         >>> from notelstm.encoders import StepDurationEncoder
         >>> from notelstm.models import ThreeHeadLSTM
         >>> check_model(ThreeHeadLSTM(fields=StepDurationEncoder().fields))
     """
-    if rows is None:
-        table = repeating_rows(model.fields, (_BATCH_SIZE, _STEPS), np.random.default_rng(0))
-        rows = torch.from_numpy(table)
     own = copy.deepcopy(model)
     if isinstance(own, nn.Module):
         own.eval()
-    case = ModelCase(own, rows, tolerance, entry_point)
+    case = ModelCase(own, torch.zeros(0) if rows is None else rows, tolerance, entry_point)
+    # Without fields, there are no rows for the other clauses.
+    run("check_model", MODEL_CLAUSES[:1], case)
+    if rows is None:
+        table = repeating_rows(model.fields, (_BATCH_SIZE, _STEPS), np.random.default_rng(0))
+        case = replace(case, rows=torch.from_numpy(table))
+    _check_rows(case)
     # Initialisation and dropout use the global generator, which belongs to the caller.
     with torch.random.fork_rng(devices=[]):
-        step = own.numpy_step() if isinstance(own, HasNumpyStep) else None
-        numpy_clauses = () if step is None else NUMPY_STEP_CLAUSES
-        clauses = (*MODEL_CLAUSES, *numpy_clauses, *PREDICTION_CLAUSES, *TRAINING_CLAUSES)
+        numpy_clauses = NUMPY_STEP_CLAUSES if isinstance(own, HasNumpyStep) else ()
+        clauses = (*MODEL_CLAUSES[1:], *numpy_clauses, *PREDICTION_CLAUSES, *TRAINING_CLAUSES)
         run("check_model", clauses, case)
+
+
+def _check_rows(case: ModelCase) -> None:
+    """Check that there are several rows of several sequences: others would break no clause."""
+    shape, columns = tuple(case.rows.shape), len(case.fields)
+    if len(shape) != 3 or min(shape[:2]) < 2 or shape[2] != columns:
+        raise ShapeError(
+            f"the rows have shape {shape}, not (B, T, {columns}) with B and T of at least 2",
+            hint="give rows of several sequences, or none for random ones",
+        )
 
 
 def _fields_and_order_agree(case: ModelCase) -> None:
@@ -84,8 +99,11 @@ def _batch_is_the_first_axis(case: ModelCase) -> None:
         ("The state of forward", later, (b,)),
     ):
         require(isinstance(whole, tuple), f"{what} is a {type(whole).__name__}.")
+        try:
+            tree.detach(whole)
+        except ShapeError as error:
+            raise AssertionError(f"{what}: {error}") from error
         for name, tensor in tree.flatten(whole).items():
-            require(isinstance(tensor, Tensor), f"{what}: {name!r} is no tensor.")
             shape = tuple(tensor.shape)
             require(shape[: len(lead)] == lead, f"{what}: {name!r} has {shape}, not {lead}...")
     _alike("The states", state, later)
@@ -167,8 +185,21 @@ def _chunks_equal_the_whole(case: ModelCase) -> None:
         joined: Context = tree.index(tree.join(parts, axis=1), (slice(None), slice(0, -1)))
         case.same(case.numbers(joined, case.rows), want, f"Cut at {cuts}")
         for name, tensor in tree.flatten(state).items():
-            off = float((tensor - tree.flatten(last)[name]).detach().double().abs().max())
+            pair = (x.detach().double().numpy() for x in (tensor, tree.flatten(last)[name]))
+            off = _difference(*pair)
             require(off <= case.tolerance, f"Cut at {cuts}: state {name!r} is off by {off:.3g}.")
+
+
+def _difference(a: NDArray[Any], b: NDArray[Any]) -> float:
+    """By how much two arrays differ at most; equal entries, NaN among them, do not differ."""
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    other = (a != b) & ~(np.isnan(a) & np.isnan(b))
+    return float(np.abs(a[other] - b[other]).max(initial=0))
+
+
+def _largest(tensor: Tensor) -> float:
+    """The largest size of a number in a tensor; 0 if there are none."""
+    return float(tensor.detach().double().abs().max()) if tensor.numel() else 0.0
 
 
 def _sequences_are_independent(case: ModelCase) -> None:
@@ -178,6 +209,31 @@ def _sequences_are_independent(case: ModelCase) -> None:
         rows = case.rows[sequence : sequence + 1]
         want = {name: numbers[sequence : sequence + 1] for name, numbers in whole.items()}
         case.same(case.numbers(case.read(rows)[0], rows), want, f"Sequence {sequence} alone")
+
+
+def _parts_of_different_lengths(case: ModelCase) -> Iterator[tuple[list[int], int]]:
+    """The number of rows that each sequence has read, and the number of those that follow."""
+    batch_size, length = case.rows.shape[:2]
+    for most in dict.fromkeys((length - 1, -(-length // 2))):
+        yield [i * most // (batch_size - 1) for i in range(batch_size)], length - most
+
+
+def _sequences_of_different_lengths_are_joined(case: ModelCase) -> None:
+    """Sequences that have read different numbers of rows, none among them, are read on together."""
+    for lengths, more in _parts_of_different_lengths(case):
+        states, contexts, following = [], [], []
+        for i, n in enumerate(lengths):
+            rows = case.rows[i : i + 1]
+            _, state = case.model.initial_state(1)
+            if n:
+                _, state = case.model.forward(rows[:, :n], state)
+            states.append(state)
+            following.append(rows[:, n : n + more])
+            contexts.append(case.model.forward(following[-1], state)[0])
+        rows = torch.cat(following)
+        context, _ = case.model.forward(rows, tree.join(states))
+        want = case.numbers(tree.join(contexts), rows)
+        case.same(case.numbers(context, rows), want, f"After {lengths} rows")
 
 
 def _clocks_are_integers(case: ModelCase) -> None:
@@ -198,9 +254,7 @@ def _clocks_are_integers(case: ModelCase) -> None:
     _, early = case.model.forward(slow.expand(1, 50, -1), state)
     _, late = case.model.forward(slow.expand(1, 150, -1), early)
     for name, tensor in tree.flatten(late).items():
-        before, after = (
-            float(x.detach().double().abs().max()) for x in (tree.flatten(early)[name], tensor)
-        )
+        before, after = _largest(tree.flatten(early)[name]), _largest(tensor)
         clock = seconds > 0 and after - before > 0.5 * 150 * seconds
         whole = not tensor.is_floating_point()
         require(whole or not clock, f"State {name!r} ({tensor.dtype}) grew with the time.")
@@ -228,6 +282,14 @@ def _predictions(
     return {name: step.predict(name, context, known) for name in case.model.field_order}
 
 
+def _step_numbers(
+    case: ModelCase, step: NumpyStep, context: Any, rows: Tensor
+) -> dict[str, Tensor]:
+    """The same as numbers, (B, K)."""
+    predictions = _predictions(case, step, context, rows).items()
+    return {name: as_numbers(one, case.fields[name]) for name, one in predictions}
+
+
 def _leaves(of: Any) -> Iterator[NDArray[Any]]:
     """The arrays of a context or a state."""
     if isinstance(of, tuple):
@@ -239,8 +301,8 @@ def _leaves(of: Any) -> Iterator[NDArray[Any]]:
 
 def _off(one: Any, two: Any) -> float:
     """By how much two trees differ at most."""
-    pairs = list(zip(_leaves(one), _leaves(two), strict=True))
-    return max((float(np.abs(a - b).max(initial=0)) for a, b in pairs), default=0.0)
+    pairs = zip(_leaves(one), _leaves(two), strict=True)
+    return max((_difference(*pair) for pair in pairs), default=0.0)
 
 
 def _start(step: NumpyStep, batch_size: int) -> ModelState:
@@ -250,24 +312,55 @@ def _start(step: NumpyStep, batch_size: int) -> ModelState:
 @torch.no_grad()
 def _numpy_step_predicts_the_same(case: ModelCase) -> None:
     """The numpy step predicts each row as the module does, alone and in a batch."""
-    step: NumpyStep = case.model.numpy_step()
+    step: NumpyStep | None = case.model.numpy_step()
+    if step is None:
+        return
     for batch_size in (1, len(case.rows)):
         rows = case.rows[:batch_size]
         contexts, state = case.model.initial_state(batch_size)
         place = _start(step, batch_size)
         for t in range(rows.shape[1]):
             here: Any = tree.index(contexts, (slice(None), -1))
-            predictions = _predictions(case, step, place.context, rows[:, t]).items()
-            got = {name: as_numbers(one, case.fields[name]) for name, one in predictions}
+            got = _step_numbers(case, step, place.context, rows[:, t])
             case.same(got, case.numbers(here, rows[:, t]), f"Batch size {batch_size}, row {t}")
             contexts, state = case.model.forward(rows[:, t : t + 1], state)
             place = ModelState(*step.step(rows[:, t].numpy(), place.state))
 
 
 @torch.no_grad()
+def _numpy_step_joins_different_lengths(case: ModelCase) -> None:
+    """The numpy step reads sequences together that have read different numbers of rows."""
+    step: NumpyStep | None = case.model.numpy_step()
+    if step is None:
+        return
+    for lengths, more in _parts_of_different_lengths(case):
+        alone, following = [], []
+        for i, n in enumerate(lengths):
+            place = _start(step, 1)
+            for row in case.rows[i : i + 1, :n].unbind(1):
+                place = ModelState(*step.step(row.numpy(), place.state))
+            alone.append(place)
+            following.append(case.rows[i : i + 1, n : n + more])
+        together = join(alone)
+        for t, rows in enumerate(torch.cat(following).unbind(1)):
+            alone = [
+                ModelState(*step.step(row[None].numpy(), one.state))
+                for row, one in zip(rows, alone, strict=True)
+            ]
+            together = ModelState(*step.step(rows.numpy(), together.state))
+            got, want = (
+                _step_numbers(case, step, context, rows)
+                for context in (together.context, join(alone).context)
+            )
+            case.same(got, want, f"After {lengths} rows, row {t} of those that follow")
+
+
+@torch.no_grad()
 def _numpy_predictions_sample_the_same(case: ModelCase) -> None:
     """A numpy prediction samples the same entry as the tensors."""
-    step: NumpyStep = case.model.numpy_step()
+    step: NumpyStep | None = case.model.numpy_step()
+    if step is None:
+        return
     rows, place = case.rows[:1], _start(step, 1)
     for t in range(rows.shape[1]):
         known = {name: float(entry) for name, entry in case.known(rows[:, t]).items()}
@@ -283,7 +376,9 @@ def _numpy_predictions_sample_the_same(case: ModelCase) -> None:
 @torch.no_grad()
 def _numpy_step_has_no_side_effects(case: ModelCase) -> None:
     """The numpy step does not change arrays that it returned, and has its own weights."""
-    step: NumpyStep = case.model.numpy_step()
+    step: NumpyStep | None = case.model.numpy_step()
+    if step is None:
+        return
     given = [_start(step, len(case.rows))]
     for t in range(case.rows.shape[1]):
         _predictions(case, step, given[-1].context, case.rows[:, t])
@@ -303,7 +398,8 @@ def _numpy_step_has_no_side_effects(case: ModelCase) -> None:
             parameter.copy_(kept[name])
     for t, (place, copied) in enumerate(zip(given, copies, strict=True)):
         for leaf, before in zip(_leaves(tuple(place)), copied, strict=True):
-            require(np.array_equal(leaf, before), f"An array returned after {t} rows was changed.")
+            same = np.array_equal(leaf, before, equal_nan=True)
+            require(same, f"An array returned after {t} rows was changed.")
 
 
 def _gradients_are_finite(case: ModelCase) -> None:
@@ -350,12 +446,14 @@ MODEL_CLAUSES = (
     _later_fields_are_unused,
     _chunks_equal_the_whole,
     _sequences_are_independent,
+    _sequences_of_different_lengths_are_joined,
     _clocks_are_integers,
     _config_rebuilds_the_model,
 )
 
 NUMPY_STEP_CLAUSES = (
     _numpy_step_predicts_the_same,
+    _numpy_step_joins_different_lengths,
     _numpy_predictions_sample_the_same,
     _numpy_step_has_no_side_effects,
 )

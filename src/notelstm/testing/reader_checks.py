@@ -7,19 +7,22 @@ from dataclasses import dataclass
 from typing import Final, final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from notelstm import plugins
 from notelstm.errors import MidiError, NoNotesError
 from notelstm.midi.policy import ReadPolicy
 from notelstm.midi.reading import Reader
 from notelstm.midi.report import ReadReport
-from notelstm.notes import Notes
+from notelstm.notes import Notes, TempoMap
 from notelstm.testing.clauses import require, run
 from notelstm.testing.midi_files import FILES, KnownFile, midi_bytes
 
 __all__ = ["ReaderCase", "check_reader"]
 
 _SAME: Final = 1e-6
+_TIMES: Final = (0.0, 0.5, 1.0, 2.0)
+"""Seconds whose beats are compared; tempos change between them."""
 _WHERE: Final = "a file.mid"
 
 
@@ -72,10 +75,34 @@ def _require_notes(got: Notes, known: KnownFile) -> None:
         require(near, f"{what}: {name} is {a.tolist()}, not {b.tolist()}.")
     off = abs(got.end_time - want.end_time)
     require(off <= _SAME, f"{what}: the piece ends at {got.end_time} s, not {want.end_time} s.")
+    for name in ("program", "drum", "track"):
+        require(getattr(got, name) is not None, f"{what}: the notes have no column {name}.")
+    for name in ("program", "drum"):
+        a, b = getattr(got, name), getattr(want, name)
+        require(np.array_equal(a, b), f"{what}: {name} is {a.tolist()}, not {b.tolist()}.")
+    names, wanted = _names_of_tracks(got), _names_of_tracks(want)
+    require(names == wanted, f"{what}: the notes are of the tracks {names}, not {wanted}.")
+    require(got.tempo_map is not None, f"{what}: there is no tempo map.")
+    a, b = _beats(got), _beats(want)
+    near = np.allclose(a, b, rtol=0, atol=_SAME)
+    require(near, f"{what}: the beats at {_TIMES} s are {a.tolist()}, not {b.tolist()}.")
+
+
+def _names_of_tracks(notes: Notes) -> list[str]:
+    """The name of the track of each note; none of a track without a name."""
+    names = notes.track_names or ()
+    tracks = [] if notes.track is None else notes.track.tolist()
+    return [names[track] if track < len(names) else "" for track in tracks]
+
+
+def _beats(notes: Notes) -> NDArray[np.float64]:
+    """The beats at some times."""
+    beats = notes.tempo_map or TempoMap()
+    return np.asarray(beats.beats_at(_TIMES))
 
 
 def _the_default_policy_is_served(case: ReaderCase) -> None:
-    """With the default policy the notes are those of the file."""
+    """With the default policy the notes, their instruments and the tempos are those of the file."""
     for known in FILES:
         if not known.policy:
             _require_notes(case.read(known.data)[0], known)

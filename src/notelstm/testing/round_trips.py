@@ -138,7 +138,7 @@ def _pitches_round_trip(trip: Trip) -> None:
 
 
 def _within(what: str, error: NDArray[np.float64], tolerance: NDArray[np.float64]) -> None:
-    bad = np.flatnonzero(np.abs(error) > tolerance)
+    bad = np.flatnonzero(~(np.abs(error) <= tolerance))  # NaN among them
     if bad.size:
         i = bad[0]
         message = f"{what} {i} is off by {error[i]:.3g}, more than {tolerance[i]:.3g}"

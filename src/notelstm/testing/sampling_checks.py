@@ -221,13 +221,28 @@ def _require_unchanged(trial: Trial, prediction: Prediction) -> None:
 
 
 def _inputs_are_unchanged(case: SamplingCase) -> None:
-    """Prediction and noise are left unchanged."""
+    """Prediction, noise and contexts are left unchanged, except for the memo of a tracker."""
+    music = [_music_of(context) for context in case.contexts]
     for trial in case.trials:
         noise, prediction = noise_like(torch.zeros(_BATCH_SIZE)), trial.make(_ALL)
         before = noise.clone()
         case.apply(trial.field, prediction, noise, case.contexts)
         require(torch.equal(noise, before), f"{trial.name}: the noise changed.")
         _require_unchanged(trial, prediction)
+        for i, (context, own) in enumerate(zip(case.contexts, music, strict=True)):
+            for name, value in _music_of(context).items():
+                require(value == own[name], f"{trial.name}: {name} of sequence {i} changed.")
+
+
+def _music_of(context: SamplingContext) -> dict[str, object]:
+    """The parts of a context that are the same after each call."""
+    tracker = context.tracker
+    return {
+        "known": dict(context.known),
+        "num_notes": tracker.num_notes,
+        "time": tracker.time,
+        "notes": tracker.notes(),
+    }
 
 
 def _sequences_are_independent(case: SamplingCase) -> None:
@@ -256,6 +271,7 @@ def _samples_are_in_the_domain(case: SamplingCase) -> None:
     """Samples are (B,) class ids, or (B,) values within the bounds of the field."""
     for trial in case.trials:
         samples = case.result(trial)
+        require(isinstance(samples, Tensor), f"{trial.name}: got {type(samples).__name__}.")
         shape = tuple(samples.shape)
         require(shape == (_BATCH_SIZE,), f"{trial.name}: shape {shape}.")
         require_in_domain(trial.field, samples)
@@ -276,6 +292,8 @@ def _shape_is_kept(case: SamplingCase) -> None:
     """The result is a prediction for the same (B,) sequences, of classes or numbers as before."""
     for trial in case.trials:
         result = case.result(trial)
+        is_prediction = hasattr(result, "mode") and hasattr(result, "log_weights")
+        require(is_prediction, f"{trial.name}: got {type(result).__name__}, not a prediction.")
         shape = tuple(result.mode().shape)
         require(shape == (_BATCH_SIZE,), f"{trial.name}: shape {shape}.")
         before, after = _possible(trial.make(_ALL)), _possible(result)

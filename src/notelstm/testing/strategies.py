@@ -77,7 +77,8 @@ def notes(
         overlaps: Whether two notes of one pitch may sound together. If not, a note ends where the
             next of its pitch begins, and may become as short as `durations` allows.
         beats: A strategy for tempo maps, such as :func:`beat_maps`; None for pieces without. In
-            half of the pieces with one, all onsets are moved back to a quarter of a beat.
+            half of the pieces with one, all onsets are moved back to a quarter of a beat, unless a
+            step would become longer than `longest_rest`.
         instruments: Whether pieces have programs, percussion and tracks, with names in half of
             them; a single instrument, or several.
     """
@@ -100,7 +101,10 @@ def notes(
     start = np.minimum(np.cumsum(steps), max_seconds)
     beat_map = None if beats is None else draw(beats)
     if beat_map is not None and draw(st.booleans()):
-        start = beat_map.seconds_at(np.floor(beat_map.beats_at(start) * 4) / 4)
+        moved = beat_map.seconds_at(np.floor(beat_map.beats_at(start) * 4) / 4)
+        # An onset that is moved further than the next one makes a rest longer.
+        if np.diff(moved, prepend=0.0).max() <= longest_rest:
+            start = moved
     piece = Notes(
         start=start, end=start + lengths, pitch=pitch, velocity=velocity, tempo_map=beat_map
     )
@@ -185,14 +189,14 @@ def fields(draw: st.DrawFn) -> tuple[Field, ...]:
 def _entries(field: Field) -> SearchStrategy[float]:
     if field.classes is not None:
         return _integers(0, field.classes - 1, special=()).map(float)
-    low, high = field.interval
+    low, high = (np.float32(np.clip(bound, -1e6, 1e6)) for bound in field.interval)
     # Rounding to float32 must not leave the domain of the field.
-    return st.floats(
-        float(np.nextafter(np.float32(max(low, -1e6)), np.float32(np.inf))),
-        float(np.nextafter(np.float32(min(high, 1e6)), np.float32(-np.inf))),
-        width=32,
-        allow_subnormal=False,
-    )
+    if low < field.interval.low:
+        low = np.nextafter(low, np.float32(np.inf))
+    if high > field.interval.high:
+        high = np.nextafter(high, np.float32(-np.inf))
+    inside = st.floats(float(low), float(high), width=32, allow_subnormal=False)
+    return st.one_of(st.sampled_from([float(low), float(high)]), inside)
 
 
 def rows_for(columns: Sequence[Field]) -> SearchStrategy[Rows]:
