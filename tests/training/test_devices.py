@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -15,11 +15,15 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from notelstm import Bundle, Notes, generate
+from notelstm.errors import ConfigError
+from notelstm.evaluation import nats_per_note
 from notelstm.losses import CompositeLoss
+from notelstm.models import inference, sounding
 from notelstm.protocols import Batches
 from notelstm.recipes import Recipe, expressive, reference, with_settings
 from notelstm.testing.makers import long_piece
-from notelstm.training import Callback, Trainer, TrainingConfig
+from notelstm.training import Callback, Samples, Trainer, TrainingConfig, writers
 from notelstm.tree import leaf
 
 Make = Callable[[], Any]
@@ -198,3 +202,60 @@ def test_the_device_auto_is_found(make: Make) -> None:
     trainer = Trainer(study.model, study.loss, config=config)
     trainer.fit(study.batches)
     assert trainer.device.type == DEVICES[1 if len(DEVICES) > 1 else 0]
+
+
+def tiny() -> Recipe:
+    settings = {"training": {"epochs": 1, "device": "cpu"}, "sequence_length": 8, "batch_size": 2}
+    return with_settings(expressive(hidden_size=8), settings)
+
+
+def test_devices_without_float64_are_refused_where_it_is_needed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As on Apple's devices; here, that of tensors without data stands for them."""
+    piece = long_piece(np.random.default_rng(0), count=40, seconds=10)
+    bundle = tiny().train([piece])
+    monkeypatch.setattr(inference, "has_float64", lambda device: device.type == "cpu")
+    assert len(generate(bundle, 4, seed=1)) == 4
+    cast(torch.nn.Module, bundle.model).to("meta")
+    message = r"need float64, which meta devices do not have.*bundle\.model\.to\("
+    with pytest.raises(ConfigError, match=message):
+        inference.ModuleStep(bundle.model)
+    with pytest.raises(ConfigError, match=message):
+        nats_per_note(bundle.model, bundle.encoder, [piece])
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_samples_are_generated_on_the_cpu(
+    device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = with_settings(tiny(), {"training": {"device": device}})
+    piece = long_piece(np.random.default_rng(0), count=40, seconds=10)
+    models: list[torch.nn.Module] = []
+
+    class Look(Callback):
+        def on_epoch_end(self, trainer: Trainer, metrics: dict[str, float]) -> None:
+            models.append(trainer.module.model)
+            assert {parameter.device.type for parameter in trainer.parameters} == {device}
+
+    def noted(bundle: Bundle, num_notes: int, *, seed: int) -> Notes:
+        models.append(cast(torch.nn.Module, bundle.model))
+        return generate(bundle, num_notes, seed=seed)
+
+    monkeypatch.setattr(writers, "generate", noted)
+    recipe.train([piece], folder=tmp_path, callbacks=[Samples(), Look()])
+    sampled, trained = models
+    assert sampled is not trained
+    assert {parameter.device.type for parameter in sampled.parameters()} == {"cpu"}
+    assert (tmp_path / "samples" / "epoch-0001.mid").stat().st_size > 50
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_offsets_are_as_exact_without_float64(
+    exists: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sounding, "has_float64", lambda device: exists)
+    seconds = torch.linspace(0, 60, 4001)
+    wanted = sounding.times_of_rows(np.zeros(0, np.int32), seconds.numpy(), 1000.0)
+    found = sounding.times_of(torch.zeros(0, dtype=torch.long), seconds, 1000.0)
+    assert found.tolist() == wanted.tolist()

@@ -27,7 +27,7 @@ from notelstm.errors import DataError, EncodingError, FieldError, counted
 from notelstm.evaluation.grid import FIRST, GRIDS, UNIFORM_MIXIN, cells_of, quantize
 from notelstm.evaluation.scores import PieceScore, Reliability, Scores, all_scored, long_enough
 from notelstm.fields import Bounds, Field, Role, Rows, note_rows, predicted, written_rows
-from notelstm.models.inference import in_use
+from notelstm.models.inference import check_has_float64, in_use
 from notelstm.notes import Notes
 from notelstm.predictions import Categorical, PointToNormal
 from notelstm.protocols import (
@@ -65,9 +65,13 @@ def contexts(
 
     Yields:
         The slice of the rows, and the contexts (M, ...) that predict them, chunk by chunk.
+
+    Raises:
+        ConfigError: If the model is on a device without float64.
     """
     before, state = model.initial_state(1)
     device = leaf(before).device
+    check_has_float64(device)
     size = _CHUNK if adapter is None else adapter.settings.segment
     for first in range(0, len(rows), size):
         chunk = rows[None, first : first + size].to(device)  # (1, M, F)

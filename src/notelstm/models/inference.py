@@ -28,6 +28,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from notelstm.errors import ConfigError
 from notelstm.fields import Rows
 from notelstm.predictions import NumpyPrediction
 from notelstm.protocols import Context, NoteModel, Prediction, State
@@ -40,6 +41,8 @@ __all__ = [
     "ModelState",
     "ModuleStep",
     "NumpyStep",
+    "check_has_float64",
+    "has_float64",
     "in_use",
     "initial_arrays",
     "is_float32_on_cpu",
@@ -126,6 +129,20 @@ def is_float32_on_cpu(module: nn.Module) -> bool:
     return all(p.dtype == torch.float32 and p.device.type == "cpu" for p in module.parameters())
 
 
+def has_float64(device: torch.device) -> bool:
+    """Whether a device has float64; those of Apple do not."""
+    return device.type != "mps"
+
+
+def check_has_float64(device: torch.device) -> None:
+    """Raise ConfigError for a device on which models are trained, but do not generate or score."""
+    if not has_float64(device):
+        raise ConfigError(
+            f"generation and evaluation need float64, which {device.type} devices do not have",
+            hint='move the model to the CPU: bundle.model.to("cpu")',
+        )
+
+
 def map_arrays(function: Callable[[Any], Any], tree: Any) -> Any:
     """Apply `function` to each leaf of a named tuple of arrays or tensors."""
     if isinstance(tree, tuple):
@@ -162,12 +179,17 @@ class ModelState(NamedTuple):
 
 @final
 class ModuleStep:
-    """The torch module, for models without a numpy step, and on a GPU."""
+    """The torch module, for models without a numpy step, and on a GPU.
+
+    Raises:
+        ConfigError: If the model is on a device without float64.
+    """
 
     def __init__(self, model: NoteModel) -> None:
         self._model: Final = model
         self.predict: Final = model.predict
         self.device: torch.device = leaf(model.initial_state(1)[0]).device
+        check_has_float64(self.device)
 
     def initial_state(self) -> tuple[Context, State]:
         """The context and the state before the first row, of one sequence."""

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from notelstm.fields import Field, Role, Rows
-from notelstm.models.inference import Array
+from notelstm.models.inference import Array, has_float64
 from notelstm.models.lstm import LSTMState, NumpyLinear
 
 __all__ = [
@@ -366,7 +366,11 @@ def _thousandths(values: Tensor, per_unit: float) -> Tensor:
 
 def times_of(table: Tensor, entries: Tensor, per_unit: float) -> Tensor:
     """(...) thousandths of (...) class ids, or of numbers if the table is empty."""
-    return table[entries.long()] if len(table) else _thousandths(entries.double(), per_unit)
+    if len(table):
+        return table[entries.long()]
+    # As exact as in numpy.
+    precise = entries if has_float64(entries.device) else entries.cpu()
+    return _thousandths(precise.double(), per_unit).to(entries.device)
 
 
 _Times = NDArray[np.int32]

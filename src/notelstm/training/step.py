@@ -24,7 +24,7 @@ from notelstm.batch import Batch, columns, send
 from notelstm.errors import FieldError
 from notelstm.fields import by_name
 from notelstm.losses import CompositeLoss, Losses
-from notelstm.models.inference import in_use
+from notelstm.models.inference import has_float64, in_use
 from notelstm.protocols import Batches, Context, NoteEncoder, NoteModel, State
 from notelstm.sampling.masking import Constraints, rows_before
 from notelstm.training.config import TrainingConfig
@@ -199,8 +199,7 @@ class LossMeter:
 
     def zeros(self) -> Tensor:
         """(K + 2,) zeros for the sums of the total, the terms and the number of targets."""
-        # Apple's devices have no float64.
-        precise = torch.float32 if self._device.type == "mps" else torch.float64
+        precise = torch.float64 if has_float64(self._device) else torch.float32
         return torch.zeros(len(self._terms) + 2, dtype=precise, device=self._device)
 
     @torch.no_grad()

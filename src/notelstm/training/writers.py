@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, cast, final
 
 import torch
+from torch import nn
 from typing_extensions import override
 
 from notelstm.bundle import Bundle
@@ -18,6 +20,7 @@ from notelstm.generation import generate
 from notelstm.listening.page import check_page_path
 from notelstm.listening.run_report import save_report
 from notelstm.midi import write_midi
+from notelstm.protocols import NoteModel
 from notelstm.training.callbacks import JSONLogger
 from notelstm.training.config import check_least
 from notelstm.training.trainer import Callback, Trainer
@@ -71,7 +74,12 @@ class Samples(Callback):
     def on_epoch_end(self, trainer: Trainer, metrics: dict[str, float]) -> None:
         epoch = trainer.state.epoch
         if epoch % self.every == 0:
-            music = generate(cast(Bundle, self._bundle), self.notes, seed=self.seed)
+            bundle = cast(Bundle, self._bundle)
+            # A copy on the CPU, where small models are faster; Apple's devices cannot generate.
+            model = copy.deepcopy(cast(nn.Module, bundle.model)).to("cpu")
+            music = generate(
+                replace(bundle, model=cast(NoteModel, model)), self.notes, seed=self.seed
+            )
             path = cast(Path, trainer.folder) / "samples" / f"epoch-{epoch:04d}.mid"
             # Notes of an early epoch may be shorter than a tick of MIDI.
             write_midi(music, path, short="lengthen")
