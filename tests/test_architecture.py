@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -131,6 +132,15 @@ def offences_in(package: Path) -> list[str]:
 
 def test_files_import_only_from_lower_layers() -> None:
     assert offences_in(PACKAGE) == []
+
+
+def test_the_page_on_concepts_has_the_same_layers() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "concepts.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d+) \| (.*) \|$", page.partition("\n## Layers\n")[2], re.MULTILINE)
+    shown = [set(re.findall(r"`(\w+)`", cell)) for _, cell in rows]
+    public = [{part for part in parts if not part.startswith("_")} for parts in LAYERS]
+    assert [int(number) for number, _ in rows] == list(range(len(rows)))
+    assert shown == [parts for parts in public if parts]
 
 
 def test_every_entry_of_the_layer_table_exists() -> None:

@@ -142,8 +142,12 @@ def test_every_dependency_has_its_reason() -> None:
     for requirement in project["dependencies"]:
         package = re.split(r"[<>=\[; ]", requirement)[0]
         assert re.search(rf"^\| {re.escape(package)} \|", page, re.MULTILINE), package
-    for extra in project["optional-dependencies"]:
-        assert re.search(rf"^\| `{extra}` \|", page, re.MULTILINE), extra
+    for extra, requirements in project["optional-dependencies"].items():
+        row = re.search(rf"^\| `{extra}` \|.*$", page, re.MULTILINE)
+        assert row, extra
+        for package in distributions(requirements) - {"notelstm"}:
+            words = set(re.findall(r"\w+", row[0].lower()))
+            assert set(package.split("-")) <= words, (extra, package)
 
 
 IMPORT_ALL = """
@@ -186,6 +190,34 @@ def test_the_site_needs_the_extra_docs_alone() -> None:
     subprocess.run(
         [sys.executable, "-c", IMPORT_ALL, str(ROOT / "docs"), *blocked], check=True, timeout=280
     )
+
+
+def test_the_readme_names_every_page() -> None:
+    """A reader of the repository finds the pages that the site has in its contents."""
+    pages = set(re.findall(r"^(?:\w+ <)?(\w+)>?$", "\n".join(contents()), re.MULTILINE))
+    assert "songs" in pages
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    # The folder, the notebook in it, and files that the README names by their own names.
+    pages -= {"examples", "notebook", "contributing", "changelog"}
+    # A list that the build makes.
+    pages -= {"parts"}
+    assert sorted(page for page in pages if f"](docs/{page}.md)" not in readme) == []
+
+
+def contents() -> Iterator[str]:
+    """The entries of the first page's tables of contents."""
+    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    for text in re.findall(r"^```\{toctree\}\n(.*?)^```$", index, re.MULTILINE | re.DOTALL):
+        yield "\n".join(line for line in text.splitlines() if not line.startswith(":"))
+
+
+def test_every_contract_check_is_named() -> None:
+    from notelstm import testing
+
+    page = (ROOT / "docs" / "plugins.md").read_text(encoding="utf-8")
+    checks = [name for name in testing.__all__ if name.startswith("check_")]
+    assert "check_reader" in checks
+    assert [name for name in checks if f"`{name}`" not in page] == []
 
 
 def test_links_in_the_readme_resolve() -> None:
