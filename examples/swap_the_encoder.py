@@ -44,5 +44,6 @@ for encoder in encoders:
     scores = nats_per_note(bundle.generation_model, encoder, pieces[12:])
     nats = {"without velocity": scores.pitch_step_duration, "with velocity": scores.total}
     figures = ", ".join(f"{name} {n:.2f}" for name, n in nats.items() if n is not None)
-    print(f"{type(encoder).__name__}: {len(rows)} rows of {len(encoder.fields)} for 181 notes")
+    size = f"{len(rows)} rows of {len(encoder.fields)} for {len(pieces[0])} notes"
+    print(f"{type(encoder).__name__}: {size}")
     print(f"  nats per note: {figures}; sample: {generate(bundle, num_notes=50, seed=1)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import linecache
 import os
 import pkgutil
@@ -218,6 +219,29 @@ def test_every_contract_check_is_named() -> None:
     checks = [name for name in testing.__all__ if name.startswith("check_")]
     assert "check_reader" in checks
     assert [name for name in checks if f"`{name}`" not in page] == []
+
+
+def test_speeds_of_generation_are_those_measured() -> None:
+    """The table, the times of a note and the growth of a stream are rounded figures."""
+    measured = json.loads((ROOT / "docs" / "measured" / "benchmarks.json").read_text("utf-8"))
+    page = (ROOT / "docs" / "generation.md").read_text("utf-8")
+    figures, processor = (measured["generation"][k] for k in ("figures", "machine"))
+    assert f"core of an {processor['processor'].partition(',')[0]}" in page
+    rows = {"windowed": "windowed, context of 25", "carried": "state carried"}
+    rows["batch of 256"] = "batch of 256, state carried"
+    for name, shown in rows.items():
+        speedup = figures[f"{name}, times the article's loop"]
+        bound = figures[f"{name}, products and activations alone"]
+        cells = [f"{n:.1f}" if n < 10 else f"{n:.0f}" for n in (speedup, bound)]
+        assert f"| {shown} | {' | '.join(cells)} |" in page
+    growth = figures["growth of a stream of 100,000 notes, bytes"]
+    assert f"grew by {growth / 1000:.0f} kilobytes" in page
+    for share, words in (
+        ("median", "median time of a note is"),
+        ("99th percentile of", "99th percentile"),
+    ):
+        wall = figures[f"a note of the pretrained model, {share} wall time, ms"]
+        assert f"{words} {wall:.1f} ms" in page
 
 
 def test_links_in_the_readme_resolve() -> None:

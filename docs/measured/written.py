@@ -1,4 +1,4 @@
-"""Write the examples of the page "Writing with it".
+"""Write the examples of the page "Writing between given notes".
 
     python docs/measured/written.py CHORALES [--piece NAME]
 
