@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -91,7 +93,8 @@ def results_of(ours: Sequence[float], theirs: Sequence[float], legal: Sequence[f
             {"rate": 0.001, "batch": 4, "nats_per_note": 6.0},
         ]
         size = {"packages": 3, "all": 1200.0, "without_torch": 200.0}
-        return {"trials": trials, "runs": runs, "installed": size, "importing": 0.5}
+        speed = {"1": 1300.0, "2": 2100.0}
+        return {"trials": trials, "runs": runs, "installed": size, "importing": 0.5, "speed": speed}
 
     roles = ("pitch", "step", "duration", "velocity")
     mine = {role: [nats / 4 for nats in ours] for role in roles}
@@ -125,7 +128,7 @@ def test_other_tables(peers: Any) -> None:
     assert "0.1, 4: diverged; **0.01, 4: 5.00**; 0.001, 4: 6.00 |" in peers.choices(results)
     row = peers.effort(results).splitlines()[2]
     lines = peers.lines_of("notelstm_expressive.py")
-    assert f"| 2.50 M | 1,234 | 1.25 | 1,200 | 200 | 3 | 0.50 | {lines} |" in row
+    assert f"| 2.50 M | 2.22 | 1,300 | 2,100 | 1.25 | 1,200 | 200 | 3 | 0.50 | {lines} |" in row
 
 
 def test_trials_are_of_rates_up_to_those_beside_the_best_and_then_of_another_batch(
@@ -178,6 +181,55 @@ def test_only_runs_that_are_missing_or_of_other_settings_are_made(
     peers.measure(dict, "expressive", results, 3)
     assert [run["seed"] for run in made] == [1, 2]
     assert all(run["rate"] == best["rate"] for run in tool["runs"].values())
+
+
+def test_speeds_are_measured_of_tools_with_a_run_at_the_settings_of_their_runs(
+    peers: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    results = results_of([100, 120], [160, 170], [150, 160])
+    results["protocol"] = {
+        "minutes": 30,
+        "clock": "cpu",
+        "threads": 1,
+        "pieces": 3,
+        "validation": 2,
+    }
+    results["tools"]["notochord"] = {"trials": [], "runs": {}}
+    made: list[Any] = []
+    written: list[dict[str, float]] = []
+    monkeypatch.setattr(peers, "write", lambda of: written.append(dict(of["tools"]["miditok"])))
+
+    def apart(speed: Any) -> float:
+        made.append((speed.__self__, os.environ["OMP_NUM_THREADS"]))
+        return 100.0 * len(made)
+
+    monkeypatch.setattr(peers, "apart", apart)
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        monkeypatch.setenv(name, "7")
+    paths = {"maestro": tmp_path, "cache": tmp_path}
+    measure = functools.partial(peers.Run, **paths)
+    peers.measure_speed(measure, ["miditok", "notochord"], results)
+    assert [(run.key, run.rate, run.batch) for run, _ in made] == [("miditok", 0.01, 4)] * 2
+    assert [(run.protocol.threads, cores) for run, cores in made] == [(1, "1"), (2, "2")]
+    assert results["tools"]["miditok"]["speed"] == {"1": 100, "2": 200}
+    assert len(written) == 2
+
+
+def test_speed_is_of_a_short_training(
+    peers: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    common = tools("common")
+    pieces = [common.prepared(random_piece(60, seed)) for seed in range(2)]
+    data = peers.Data(train=pieces, tuning=[], validation=[])
+    monkeypatch.setattr(peers.Data, "open", lambda maestro, protocol: data)
+    monkeypatch.setattr(peers, "SPEED_SECONDS", 0.5)
+    threads: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
+    protocol = peers.Protocol(minutes=30, clock="cpu", threads=2, pieces=2, validation=0)
+    paths = {"maestro": tmp_path, "cache": tmp_path}
+    run = peers.Run(key="reference", protocol=protocol, rate=0.01, batch=5, seed=0, **paths)
+    assert run.speed() > 0
+    assert threads == [2]
 
 
 def test_figures_without_velocities_are_named(peers: Any) -> None:
@@ -274,6 +326,20 @@ def test_scoring_does_not_use_the_budget(clock: Clock) -> None:
     assert marks == [(0.25, 11), (0.5, 115), (1.0, 219)]
 
 
+def seconds_of_steps(
+    clock: Clock, count: int, marks: Sequence[float], at_mark: Callable[[float], None]
+) -> Any:
+    """A budget of so many steps, each of a second."""
+
+    class Steps(tools("common").Budget):  # type: ignore[misc]
+        def stepped(self) -> float:
+            clock.now += 1
+            done: float = super().stepped()
+            return done
+
+    return Steps(count, "cpu", marks, at_mark)
+
+
 def test_a_recipe_is_trained_until_its_budget_is_used(clock: Clock, tmp_path: Path) -> None:
     common = tools("common")
     pieces = [common.prepared(random_piece(60, seed)) for seed in range(2)]
@@ -282,13 +348,7 @@ def test_a_recipe_is_trained_until_its_budget_is_used(clock: Clock, tmp_path: Pa
     def at_mark(fraction: float) -> None:
         scored.append((fraction, tool.score(pieces)))
 
-    class Steps(common.Budget):  # type: ignore[misc, name-defined]
-        def stepped(self) -> float:
-            clock.now += 1
-            done: float = super().stepped()
-            return done
-
-    budget = Steps(4.0, "cpu", [0.5, 1.0], at_mark)
+    budget = seconds_of_steps(clock, 4, [0.5, 1.0], at_mark)
     tool.train(pieces, rate=0.01, batch=5, seed=0, budget=budget)
     assert [fraction for fraction, _ in scored] == [0.5, 1.0]
     assert tool.seen == 4 * 5
@@ -296,6 +356,43 @@ def test_a_recipe_is_trained_until_its_budget_is_used(clock: Clock, tmp_path: Pa
     assert [{*piece} for piece in after] == [{"pitch", "step", "duration"}] * 2
     assert before != after
     assert tool.generate(pieces[0][:30], 10) == 10
+
+
+def test_the_tutorial_is_scored_with_the_weights_of_its_best_epoch(
+    clock: Clock, tmp_path: Path
+) -> None:
+    common = tools("common")
+    pieces = [common.prepared(random_piece(60, seed)) for seed in range(2)]
+    tool, scored = tools("ours").Tutorial(tmp_path), []
+
+    def at_mark(fraction: float) -> None:
+        lowest = {name: tensor.clone() for name, tensor in tool._lowest.weights.items()}
+        current = {name: t.clone() for name, t in tool.bundle.model.state_dict().items()}
+        scored.append((lowest, current, tool.score(pieces)))
+        after = tool.bundle.model.state_dict()
+        assert all(torch.equal(tensor, after[name]) for name, tensor in current.items())
+
+    steps = -(-2 * (60 - 25) // 5)  # of an epoch
+    budget = seconds_of_steps(clock, 3 * steps, [1 / 6, 1.0], at_mark)
+    tool.train(pieces, rate=0.01, batch=5, seed=0, budget=budget)
+    (none, early, first), (lowest, last, final) = scored
+    assert not none  # no epoch has ended
+    assert any((lowest[name] != last[name]).any() for name in last)
+    model = tool.bundle.model
+    for weights, nats in ((early, first), (lowest, final)):
+        model.load_state_dict(weights)
+        tool._lowest.weights = {}
+        assert tool.score(pieces) == nats
+
+
+def test_the_weights_after_the_epoch_with_the_lowest_loss_are_kept() -> None:
+    layer = torch.nn.Linear(1, 1)
+    trainer = SimpleNamespace(module=SimpleNamespace(model=layer))
+    kept = tools("ours")._LowestLoss()
+    for value, loss in ((1.0, 3.0), (2.0, 2.0), (3.0, 2.5)):
+        layer.weight.data.fill_(value)
+        kept.on_epoch_end(trainer, {"loss": loss})
+    assert kept.weights["weight"].item() == 2
 
 
 # MidiTok with GPT-2.

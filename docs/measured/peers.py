@@ -7,7 +7,8 @@ nats per note on the beginnings of the same validation pieces. The learning rate
 each tool are chosen by short trials on other training pieces. The figures are written to
 ``peers.json`` beside this script and the tables to ``peers.md``. Each run has a process of its own,
 and is written as soon as it is finished, so that the same command continues an interrupted one.
-``--table`` rewrites the tables without measuring.
+``--speed`` measures only how fast each tool trains on one core and on two, on a machine that does
+nothing else. ``--table`` rewrites the tables without measuring.
 
 The tools are in the folder ``peer_tools``, with the packages that they need: see
 ``peer_tools/requirements.txt``.
@@ -29,9 +30,9 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from peer_tools.common import Budget, Clock, Nats, Tool, prepared, scored_notes
@@ -63,15 +64,18 @@ BEGINNING = 2000
 """Scored are the first notes of the validation pieces."""
 MARKS = (1 / 6, 1 / 2, 1.0)
 """Fractions of the time at which a model is scored: 5, 15 and 30 minutes of 30."""
-TUNED_ON, TUNED_NOTES, TRIAL = 8, 1000, 1 / 8
-"""Training pieces that a trial is scored on, how many of their notes, and its share of the time."""
+TUNED_ON, TUNED_NOTES = 8, 1000
+"""Training pieces that a trial is scored on, and how many of their notes."""
 RATIO = 3
 """The next rate beyond the lowest or the highest."""
 ALIKE = 0.05
 """The difference in nats per note up to which trials are taken as equally good."""
 GENERATED, PROMPT = 500, 25
+CORES, SPEED_SECONDS = (1, 2), 30.0
+"""Numbers of cores with which the speed of training is measured, and for how long."""
 WITHOUT_IMPOSSIBLE = "legal"
 WRITING = threading.Lock()
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +145,7 @@ class Run:
             settings = f"rate {self.rate:g}, batch {self.batch}, seed {self.seed}"
             print(f"{self.key}, {settings}, {fraction:.2f}: {score:.3f}", flush=True)
 
-        seconds = 60 * protocol.minutes * (TRIAL if is_trial else 1)
+        seconds = 60 * protocol.minutes * (tool.trial if is_trial else 1)
         budget = Budget(seconds, protocol.clock, [1.0] if is_trial else MARKS, at_mark)
         seed = 0 if self.seed is None else self.seed
         settings = {"rate": self.rate, "batch": self.batch}
@@ -160,6 +164,14 @@ class Run:
         generating = (budget.now() - began) * GENERATED / made
         return {**settings, "parameters": tool.parameters, "generating": generating, "marks": marks}
 
+    def speed(self) -> float:
+        """The notes per second on the wall in a short training, not scored, in this process."""
+        torch.set_num_threads(self.protocol.threads)
+        data, tool = Data.open(self.maestro, self.protocol), TOOLS[self.key](self.cache)
+        budget = Budget(SPEED_SECONDS, "wall", [], lambda _: None)
+        tool.train(data.train, rate=self.rate, batch=self.batch, seed=0, budget=budget)
+        return tool.seen / SPEED_SECONDS
+
 
 def by_figure(nats: Sequence[Nats]) -> dict[str, list[float]]:
     """By figure, the nats of each piece."""
@@ -172,7 +184,13 @@ def per_note(nats: Mapping[str, Sequence[float]], pieces: Sequence[Notes]) -> fl
     return float(sum(parts) / sum(map(scored_notes, pieces)))
 
 
-def apart(run: Run) -> dict[str, Any]:
+def use_cores(count: int) -> None:
+    """Let the processes that follow compute on so many cores."""
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = str(count)
+
+
+def apart(run: Callable[[], Result]) -> Result:
     """The result of a run in a process of its own."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(run)
@@ -229,6 +247,19 @@ def measure(run: Callable[..., Run], key: str, results: dict[str, Any], seeds: i
         if not best.items() <= found["runs"].get(str(seed), {}).items():
             found["runs"][str(seed)] = apart(run(key=key, seed=seed, **best))
             write(results)
+
+
+def measure_speed(run: Callable[..., Run], keys: Sequence[str], results: dict[str, Any]) -> None:
+    """Measure how fast the tools that have a run are trained, on each number of cores."""
+    protocol = Protocol(**results["protocol"])
+    for key, tool in measured(results):
+        if key in keys:
+            best = {name: best_of(tool["trials"])[name] for name in ("rate", "batch")}
+            for cores in CORES:
+                use_cores(cores)
+                of = run(key=key, seed=0, protocol=replace(protocol, threads=cores), **best)
+                tool.setdefault("speed", {})[str(cores)] = apart(of.speed)
+                write(results)
 
 
 def lines_of(program: str) -> int | None:
@@ -374,16 +405,19 @@ def parts_of(tool: Mapping[str, Any]) -> dict[str, list[str]]:
 
 def effort(results: Mapping[str, Any]) -> str:
     """What a tool costs."""
-    head = ["", "parameters", "notes per s in training", f"s for {GENERATED} notes"]
+    speeds = [f"notes per s, {counted(cores, 'core')}" for cores in CORES]
+    head = ["", "parameters", "notes read, M", *speeds, f"s for {GENERATED} notes"]
     rows = [[*head, "installed, MB", "without PyTorch", "packages", "import, s", "lines"]]
+    seconds = 60 * results["protocol"]["minutes"]
     for key, tool in measured(results):
         runs = list(tool["runs"].values())
-        size = tool["installed"] or {}
+        size, speed = tool["installed"] or {}, tool.get("speed", {})
         rows.append(
             [
                 TOOLS[key].name,
                 f"{runs[0]['parameters'] / 1e6:.2f} M",
-                f"{mean(run['notes_per_second'] for run in runs):,.0f}",
+                f"{mean(run['notes_per_second'] * seconds for run in runs) / 1e6:.2f}",
+                *(shown(speed.get(str(cores)), 0) for cores in CORES),
                 f"{mean(run['generating'] for run in runs):.2f}",
                 *(shown(size.get(name), 0) for name in ("all", "without_torch", "packages")),
                 shown(tool["importing"], 2),
@@ -472,6 +506,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="tools at the same time")
     parser.add_argument("--tools", nargs="*", default=list(TOOLS), choices=list(TOOLS))
     parser.add_argument("--cache", type=Path, default=Path(".cache/peers"))
+    parser.add_argument("--speed", action="store_true", help="measure only speeds of training")
     parser.add_argument("--table", action="store_true", help="rewrite the tables and exit")
     args = parser.parse_args()
     results: dict[str, Any] = {}
@@ -498,9 +533,12 @@ def main() -> None:
             "versions": versions(),
             "tools": {},
         }
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[name] = str(protocol.threads)
-    run = functools.partial(Run, maestro=args.maestro, cache=args.cache, protocol=protocol)
+    paths = {"maestro": args.maestro, "cache": args.cache}
+    if args.speed:
+        measure_speed(functools.partial(Run, **paths), args.tools, results)
+        return
+    use_cores(protocol.threads)
+    run = functools.partial(Run, **paths, protocol=protocol)
     with ThreadPoolExecutor(args.jobs) as pool:
         jobs = [pool.submit(measure, run, key, results, args.seeds) for key in args.tools]
         for job in jobs:

@@ -159,6 +159,7 @@ class Tool(ABC):
         program: The file in ``programs`` of what a user writes.
         rates: Three learning rates: the default of the tool, and others beside it.
         batches: Two batch sizes.
+        trial: The share of the time that a trial takes.
         seen: The number of notes that it was trained on.
     """
 
@@ -168,6 +169,7 @@ class Tool(ABC):
     program: str = ""
     rates: tuple[float, float, float]
     batches: tuple[int, int]
+    trial: float = 1 / 8
     seen: int = 0
 
     def __init__(self, cache: Path) -> None:
