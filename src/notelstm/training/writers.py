@@ -75,7 +75,7 @@ class Samples(Callback):
         epoch = trainer.state.epoch
         if epoch % self.every == 0:
             bundle = cast(Bundle, self._bundle)
-            # A copy on the CPU, where small models are faster; Apple's devices cannot generate.
+            # A copy on the CPU, since models on Apple's devices cannot generate.
             model = copy.deepcopy(cast(nn.Module, bundle.model)).to("cpu")
             music = generate(
                 replace(bundle, model=cast(NoteModel, model)), self.notes, seed=self.seed
