@@ -137,7 +137,8 @@ class CompositeLoss:
         terms: The term of each field and its weight (at least 0), by field name.
 
     Raises:
-        ConfigError: If there is no term, or a weight is no number, negative or not finite.
+        ConfigError: If there is no term, a field has no term with a weight, or a weight is no
+            number, negative or not finite.
 
     Example:
         >>> loss = CompositeLoss(terms={"pitch": (Likelihood(), 0.1)})
@@ -150,8 +151,15 @@ class CompositeLoss:
     def __post_init__(self) -> None:
         if not self.terms:
             raise ConfigError("the loss has no terms", hint="give a term for each field")
-        for name, weight in self.weights.items():
+        for name, pair in self.terms.items():
             where = f"field {name!r}"
+            if not (isinstance(pair, Sequence) and len(pair) == 2 and callable(pair[0])):
+                raise ConfigError(
+                    f"{pair!r} is not a term and its weight",
+                    where=where,
+                    hint="give both, as in (Likelihood(), 1.0)",
+                )
+            weight = pair[1]
             if isinstance(weight, bool) or not isinstance(weight, numbers.Real):
                 raise ConfigError(f"the weight {weight!r} is not a number", where=where)
             if not (math.isfinite(weight) and weight >= 0):

@@ -167,6 +167,9 @@ def test_settings_are_checked() -> None:
     for kind in (True, "1", None):
         with pytest.raises(ConfigError, match=f"the weight {kind!r} is not a number"):
             CompositeLoss(terms={"a": (half, cast(float, kind))})
+    for pair in (half, Likelihood(), (half,), ("half", 1.0), "ab", 1.0):
+        with pytest.raises(ConfigError, match=r"is not a term and its weight .*'a'"):
+            CompositeLoss(terms={"a": cast(Any, pair)})
 
 
 @pytest.mark.parametrize("term", [PositivePressure, AllPairs])
