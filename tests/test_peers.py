@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import contextlib
+import copy
 import functools
 import importlib
-import json
 import os
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -65,10 +67,12 @@ def cells(notes: Notes) -> list[tuple[int, int, int, int]]:
 # The tables.
 
 
-def test_tables_are_those_of_the_results(peers: Any) -> None:
-    results = json.loads(peers.RESULTS.read_text(encoding="utf-8"))
-    assert peers.TABLE.read_text(encoding="utf-8") == peers.tables(results), (
-        "run python docs/measured/peers.py --table"
+@pytest.mark.parametrize("name", ["peers", "peers_two_cores"])
+def test_tables_are_those_of_the_results(peers: Any, name: str) -> None:
+    results = peers.Results.open(MEASURED / f"{name}.json")
+    table = (MEASURED / f"{name}.md").read_text(encoding="utf-8")
+    assert table == peers.tables(results.found), (
+        f"run python docs/measured/peers.py --results docs/measured/{name}.json --table"
     )
 
 
@@ -82,7 +86,6 @@ def results_of(ours: Sequence[float], theirs: Sequence[float], legal: Sequence[f
                 "batch": 4,
                 "parameters": 2_500_000,
                 "notes_per_second": 1234.5,
-                "generating": 1.25,
                 "marks": [{"fraction": f, "nats": nats} for f in (1 / 6, 1 / 2, 1.0)],
             }
             for seed, nats in enumerate(seeds)
@@ -93,7 +96,10 @@ def results_of(ours: Sequence[float], theirs: Sequence[float], legal: Sequence[f
             {"rate": 0.001, "batch": 4, "nats_per_note": 6.0},
         ]
         size = {"packages": 3, "all": 1200.0, "without_torch": 200.0}
-        speed = {"1": 1300.0, "2": 2100.0}
+        speed = {
+            "1": {"notes_per_second": 1300.0, "generating": 1.25},
+            "2": {"notes_per_second": 2100.0, "generating": 1.5},
+        }
         return {"trials": trials, "runs": runs, "installed": size, "importing": 0.5, "speed": speed}
 
     roles = ("pitch", "step", "duration", "velocity")
@@ -110,10 +116,25 @@ def results_of(ours: Sequence[float], theirs: Sequence[float], legal: Sequence[f
 def test_table_of_quality(peers: Any) -> None:
     results = results_of([100, 120, 140], [160, 170, 180], [150, 160, 170])
     ours, theirs = peers.quality(results).splitlines()[2:]
-    assert ours == "| notelstm, `expressive` | 12.00 | - | 9.00 | 12.00 |  |  |"
+    assert ours == "| notelstm, `expressive` | 12.00 | - | 9.00 | 12.00 |  |  | 2.22 |"
     # The mean of the seeds is that of their nats; differences are without impossible events.
     assert theirs.startswith("| MidiTok + GPT-2 | 17.00 | 16.00 | - | 32.00, 0.00 | +4.00 (+3.")
-    assert theirs.endswith(" | 0 of 3 |")
+    assert theirs.endswith(" | 0 of 3 | 2.22 |")
+
+
+def test_tools_without_velocities_are_compared_in_pitch_step_and_duration(peers: Any) -> None:
+    results = results_of([100, 120, 140], [160, 170, 180], [150, 160, 170])
+    tools = results["tools"]
+    for run in tools["miditok"]["runs"].values():
+        for mark in run["marks"]:
+            mark["nats"] = {role: [20.0, 30.0, 70.0] for role in ("pitch", "step", "duration")}
+    tools["reference"] = tools.pop("miditok")
+    row = peers.quality(results).splitlines()[3]
+    # Of 60, 90 and 210 nats those of our recipe are 75, 90 and 105.
+    assert row.startswith(
+        "| notelstm, `reference` | - | - | 12.00 | 12.00, 12.00 (P+S+D) | +3.00 ("
+    )
+    assert row.endswith(" | 1 of 3 | 2.22 |")
 
 
 def test_other_tables(peers: Any) -> None:
@@ -125,10 +146,10 @@ def test_other_tables(peers: Any) -> None:
         "| notelstm, `expressive` | P+S+D | 8.25 | 8.25 | 8.25 |",
         "| MidiTok + GPT-2 | a note, without impossible events | 15.50 | 15.50 | 15.50 |",
     ]
-    assert "0.1, 4: diverged; **0.01, 4: 5.00**; 0.001, 4: 6.00 |" in peers.choices(results)
+    assert "0.1, 4: diverged; **0.01, 4: 5.00**; 0.001, 4: 6.00 |" in peers.tried(results)
     row = peers.effort(results).splitlines()[2]
     lines = peers.lines_of("notelstm_expressive.py")
-    assert f"| 2.50 M | 2.22 | 1,300 | 2,100 | 1.25 | 1,200 | 200 | 3 | 0.50 | {lines} |" in row
+    assert f"| 2.50 M | 1,300 | 2,100 | 1.25 | 1,200 | 200 | 3 | 0.50 | {lines} |" in row
 
 
 def test_trials_are_of_rates_up_to_those_beside_the_best_and_then_of_another_batch(
@@ -152,6 +173,17 @@ def test_trials_are_of_rates_up_to_those_beside_the_best_and_then_of_another_bat
     assert peers.best_of(trials) == trials[-1]
 
 
+def test_settings_are_chosen_by_all_trials_of_which_one_did_not_diverge(peers: Any) -> None:
+    class Some:
+        rates, batches = (3.0, 1.0, 9.0), (16, 4)
+
+    of = {(1, 16): 3.0, (3, 16): 2.0, (9, 16): None, (3, 4): 2.5}
+    trials = [{"rate": r, "batch": b, "nats_per_note": nats} for (r, b), nats in of.items()]
+    assert peers.is_chosen(Some, trials)
+    assert not any(peers.is_chosen(Some, trials[:count]) for count in range(4))
+    assert not peers.is_chosen(Some, [{**trial, "nats_per_note": None} for trial in trials])
+
+
 def test_rates_are_tried_above_the_highest_until_one_diverges(peers: Any) -> None:
     trials: list[dict[str, Any]] = [
         {"rate": 1.0, "nats_per_note": 2.0},
@@ -168,7 +200,6 @@ def test_only_runs_that_are_missing_or_of_other_settings_are_made(
     results = results_of([100, 120], [160, 170], [150, 160])
     made: list[dict[str, Any]] = []
     monkeypatch.setattr(peers, "settings_to_try", lambda tool, trials: [])
-    monkeypatch.setattr(peers, "write", lambda results: None)
 
     def apart(run: dict[str, Any]) -> dict[str, Any]:
         made.append(run)
@@ -178,9 +209,102 @@ def test_only_runs_that_are_missing_or_of_other_settings_are_made(
     tool = results["tools"]["expressive"]
     (best,) = (t for t in tool["trials"] if t["nats_per_note"] == 5)
     tool["runs"] = {"0": {"rate": best["rate"], "batch": best["batch"]}, "1": {"rate": 7.0}}
-    peers.measure(dict, "expressive", results, 3)
+    found = Unwritten(results)
+    peers.measure(dict, "expressive", found, 3)
     assert [run["seed"] for run in made] == [1, 2]
     assert all(run["rate"] == best["rate"] for run in tool["runs"].values())
+    # Runs of other settings do not stay, even if they are not made again.
+    with found.changed():
+        tool["runs"]["2"] = {"rate": 7.0, "batch": best["batch"]}
+    peers.measure(dict, "expressive", found, 2)
+    assert sorted(tool["runs"]) == ["0", "1"]
+    # Other results, of other cores: no trials and no costs of their own.
+    monkeypatch.delattr(peers, "settings_to_try")
+    other = Unwritten({"tools": {}})
+    peers.measure(dict, "expressive", other, 1, results["tools"])
+    assert [run["seed"] for run in made] == [1, 2, 0]
+    settings = {"key": "expressive", "seed": 0, "rate": best["rate"], "batch": best["batch"]}
+    assert other.found == {"tools": {"expressive": {"runs": {"0": settings}}}}
+    for of in (found, other):
+        of.assert_written()
+
+
+class Unwritten:
+    """Results that are not written; they can be changed only where they would be."""
+
+    def __init__(self, found: dict[str, Any]) -> None:
+        self.found = found
+        self.kept = copy.deepcopy(found)
+
+    @contextlib.contextmanager
+    def changed(self) -> Iterator[None]:
+        assert self.found == self.kept
+        yield
+        self.kept = copy.deepcopy(self.found)
+
+    def assert_written(self) -> None:
+        assert self.found == self.kept
+
+
+def test_results_with_the_choices_of_others(
+    peers: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = results_of([100, 120], [160, 170], [150, 160])
+    protocol = {"minutes": 30.0, "clock": "cpu", "threads": 1, "pieces": 200, "validation": 40}
+    results |= {"protocol": protocol, "training_notes": 9, "exact_in_miditok": 2, "versions": {}}
+    results["tools"]["notochord"] = {"trials": [], "runs": {}}
+    first = peers.Results(path=tmp_path / "first.json", found=results)
+    first.write()
+    assert "### Rates and batches" in first.path.with_suffix(".md").read_text()
+    made: list[Any] = []
+
+    def measure(run: Any, key: str, results: Any, seeds: int, choices: Any) -> None:
+        assert choices == first.found["tools"]
+        runs = choices[key]["runs"]
+        with results.changed():
+            results.found["tools"][key] = {"runs": runs}
+        made.append((key, seeds, run.keywords["protocol"].threads))
+
+    class Tokens:
+        def __init__(self, cache: Path) -> None:
+            self.tokens = self
+
+        def is_exact(self, piece: Notes) -> bool:
+            return True
+
+    data = peers.Data(train=[], tuning=[], validation=[random_piece(30)] * 2)
+    monkeypatch.setattr(peers.Data, "open", lambda maestro, protocol: data)
+    monkeypatch.setattr(peers, "MidiTokGpt2", Tokens)
+    monkeypatch.setattr(peers, "measure", measure)
+    monkeypatch.setattr(peers, "is_chosen", lambda tool, trials: bool(trials))
+    monkeypatch.setattr(peers, "versions", dict)
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        monkeypatch.setenv(name, "7")
+    second = tmp_path / "second.json"
+
+    def call(*words: str) -> str:
+        common = [str(tmp_path), "--cache", str(tmp_path / "cache"), "--results", str(second)]
+        monkeypatch.setattr("sys.argv", ["peers.py", *common, *words])
+        with contextlib.suppress(SystemExit):
+            peers.main()
+        return capsys.readouterr().err
+
+    of = ("--choices", str(first.path), "--tools", "expressive", "miditok")
+    assert "there is no " in call("--table")
+    assert "first.json lacks trials of notochord" in call(*of, "notochord")
+    assert not second.exists()
+    assert not call(*of, "--seeds", "1")
+    assert made == [("expressive", 1, 2), ("miditok", 1, 2)]
+    text = second.with_suffix(".md").read_text()
+    assert "30 minutes of wall-clock time on 2 cores" in text
+    assert "chosen by trials of CPU time on 1 core" in text
+    assert "### Learning curve" in text
+    assert "### Cost" not in text
+    assert "second.json is of another protocol" in call(*of, "--clock", "cpu")
+    assert "second.json were chosen otherwise" in call("--tools", "expressive")
+    second.with_suffix(".md").write_text("")
+    assert not call("--table")
+    assert second.with_suffix(".md").read_text() == text
 
 
 def test_speeds_are_measured_of_tools_with_a_run_at_the_settings_of_their_runs(
@@ -196,40 +320,84 @@ def test_speeds_are_measured_of_tools_with_a_run_at_the_settings_of_their_runs(
     }
     results["tools"]["notochord"] = {"trials": [], "runs": {}}
     made: list[Any] = []
-    written: list[dict[str, float]] = []
-    monkeypatch.setattr(peers, "write", lambda of: written.append(dict(of["tools"]["miditok"])))
 
-    def apart(speed: Any) -> float:
+    def apart(speed: Any) -> dict[str, float]:
         made.append((speed.__self__, os.environ["OMP_NUM_THREADS"]))
-        return 100.0 * len(made)
+        return {"notes_per_second": 100.0 * len(made)}
 
     monkeypatch.setattr(peers, "apart", apart)
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         monkeypatch.setenv(name, "7")
     paths = {"maestro": tmp_path, "cache": tmp_path}
     measure = functools.partial(peers.Run, **paths)
-    peers.measure_speed(measure, ["miditok", "notochord"], results)
-    assert [(run.key, run.rate, run.batch) for run, _ in made] == [("miditok", 0.01, 4)] * 2
+    for run in results["tools"]["miditok"]["runs"].values():
+        run |= {"rate": 0.02, "batch": 8}  # not those of the best trial
+    found = Unwritten(results)
+    peers.measure_speed(measure, ["miditok", "notochord"], found)
+    assert [(run.key, run.rate, run.batch) for run, _ in made] == [("miditok", 0.02, 8)] * 2
     assert [(run.protocol.threads, cores) for run, cores in made] == [(1, "1"), (2, "2")]
-    assert results["tools"]["miditok"]["speed"] == {"1": 100, "2": 200}
-    assert len(written) == 2
+    speed = results["tools"]["miditok"]["speed"]
+    assert speed == {"1": {"notes_per_second": 100}, "2": {"notes_per_second": 200}}
+    found.assert_written()
 
 
-def test_speed_is_of_a_short_training(
-    peers: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    common = tools("common")
-    pieces = [common.prepared(random_piece(60, seed)) for seed in range(2)]
-    data = peers.Data(train=pieces, tuning=[], validation=[])
+class Twenty:
+    """A tool that reads twenty notes in a second, and generates more than it should."""
+
+    trial, threads, parameters = 1 / 8, 1, 7
+
+    def __init__(self, cache: Path) -> None:
+        self.seen = 0
+
+    def train(self, pieces: Sequence[Notes], *, budget: Any, **settings: object) -> None:
+        self.trained = (len(pieces), settings)
+        budget.start()
+        while budget.stepped() < 1:
+            time.perf_counter.now += 1  # type: ignore[attr-defined]
+            self.seen += 20
+
+    def score(self, pieces: Sequence[Notes]) -> list[dict[str, float]]:
+        assert self.trained == (1, {"rate": 0.01, "batch": 5, "seed": 3 if len(pieces) > 1 else 0})
+        return [{"event": 2.0 * self.seen, "legal": 1.0 * self.seen} for _ in pieces]
+
+    def generate(self, prompt: Notes, count: int) -> int:
+        assert (len(prompt), count) == (25, 500)
+        time.perf_counter.now += 3  # type: ignore[attr-defined]
+        return 750
+
+
+@pytest.fixture
+def runs(peers: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """Makes runs of the tool above, and the numbers of threads that were set."""
+    monkeypatch.setattr("time.perf_counter", Clock())
+    monkeypatch.setitem(peers.TOOLS, "reference", Twenty)
+    train, tuning, *validation = (random_piece(40, seed) for seed in range(4))
+    data = peers.Data(train=[train], tuning=[tuning], validation=validation)
     monkeypatch.setattr(peers.Data, "open", lambda maestro, protocol: data)
-    monkeypatch.setattr(peers, "SPEED_SECONDS", 0.5)
     threads: list[int] = []
     monkeypatch.setattr(torch, "set_num_threads", threads.append)
-    protocol = peers.Protocol(minutes=30, clock="cpu", threads=2, pieces=2, validation=0)
-    paths = {"maestro": tmp_path, "cache": tmp_path}
-    run = peers.Run(key="reference", protocol=protocol, rate=0.01, batch=5, seed=0, **paths)
-    assert run.speed() > 0
-    assert threads == [2]
+    protocol = peers.Protocol(minutes=4, clock="wall", threads=2, pieces=1, validation=2)
+    common = {"maestro": tmp_path, "cache": tmp_path, "protocol": protocol}
+    run = functools.partial(peers.Run, key="reference", rate=0.01, batch=5, **common)
+    return SimpleNamespace(of=run, threads=threads)
+
+
+def test_a_run_is_scored_at_the_marks_of_its_time_and_a_trial_at_its_end(runs: Any) -> None:
+    found = runs.of(seed=3)()
+    marks = found.pop("marks")
+    of = {"rate": 0.01, "batch": 5, "notes_per_second": 20, "parameters": 7}
+    assert found == of
+    assert [mark["fraction"] for mark in marks] == [1 / 6, 1 / 2, 1]
+    assert [mark["nats"]["legal"] for mark in marks] == [[800] * 2, [2400] * 2, [4800] * 2]
+    trial = runs.of(seed=None)()
+    # An eighth of the time; 15 notes are scored, with impossible events.
+    assert trial == {"rate": 0.01, "batch": 5, "nats_per_note": 2 * 20 * 30 / 15}
+    assert runs.threads == [1, 1]
+
+
+def test_speed_is_of_a_short_training_and_of_a_generation(runs: Any) -> None:
+    assert runs.of(seed=0).speed() == {"notes_per_second": 20, "generating": 2}
+    assert runs.threads == [2]
 
 
 def test_figures_without_velocities_are_named(peers: Any) -> None:
@@ -489,12 +657,17 @@ def test_windows_join_at_every_length(tokens: Any, length: int, tmp_path: Path) 
 
         def forward(self, input_ids: Tensor) -> Any:
             seen.append(input_ids.shape[1])
-            return SimpleNamespace(logits=table[input_ids])
+            before = torch.arange(input_ids.shape[1]).expand(input_ids.shape)[..., None]
+            return SimpleNamespace(logits=torch.cat([table[input_ids], before], -1))
 
     tool.model = Last()
     ids = np.random.default_rng(0).integers(0, tokens.size, length)
-    assert torch.equal(tool.logits(ids), table[ids[:-1]])
+    logits, before = tool.logits(ids).split([7, 1], -1)
+    assert torch.equal(logits, table[ids[:-1]])
     assert max(seen) <= miditok_gpt2.WINDOW
+    half = miditok_gpt2.WINDOW // 2
+    known = torch.arange(length - 1).clamp_max(half - 1)
+    assert (before[:, 0] >= known).all()
 
 
 # Notochord.

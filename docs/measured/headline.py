@@ -36,7 +36,7 @@ def rows() -> dict[str, str]:
     original, small = models["original, as printed"], models["notes"]
     same = "the original model and a small `NoteLSTM`, each trained once on the same notes"
     corpus = figures["corpus"]
-    compared_with = results("peers")
+    compared_with = results("peers_two_cores")
     nats = {key: peers.at_end(compared_with, key) for key, _ in peers.measured(compared_with)}
     best_notochord = min(nats[key] for key in nats if key.startswith("notochord"))
     protocol = compared_with["protocol"]

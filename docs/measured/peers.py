@@ -7,8 +7,10 @@ nats per note on the beginnings of the same validation pieces. The learning rate
 each tool are chosen by short trials on other training pieces. The figures are written to
 ``peers.json`` beside this script and the tables to ``peers.md``. Each run has a process of its own,
 and is written as soon as it is finished, so that the same command continues an interrupted one.
-``--speed`` measures only how fast each tool trains on one core and on two, on a machine that does
-nothing else. ``--table`` rewrites the tables without measuring.
+``--speed`` measures only how fast each tool trains and generates on one core and on two, on a
+machine that does nothing else. ``--results`` names another file for the figures, which those of
+another time or of other cores need, and ``--choices`` the results whose trials are used instead of
+new ones. ``--table`` rewrites the tables without measuring.
 
 The tools are in the folder ``peer_tools``, with the packages that they need: see
 ``peer_tools/requirements.txt``.
@@ -17,6 +19,7 @@ The tools are in the folder ``peer_tools``, with the packages that they need: se
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import importlib.metadata
 import json
@@ -48,7 +51,6 @@ from notelstm.notes import Notes
 from notelstm.recipes import expressive
 
 RESULTS = Path(__file__).with_name("peers.json")
-TABLE = RESULTS.with_suffix(".md")
 PROGRAMS = Path(__file__).parent / "peer_tools" / "programs"
 OURS = "expressive"
 """The tool that the others are compared with."""
@@ -61,7 +63,7 @@ TOOLS: Mapping[str, type[Tool]] = {
     "tutorial": Tutorial,
 }
 BEGINNING = 2000
-"""Scored are the first notes of the validation pieces."""
+"""The number of notes of a validation piece that are read; the first 25 are not scored."""
 MARKS = (1 / 6, 1 / 2, 1.0)
 """Fractions of the time at which a model is scored: 5, 15 and 30 minutes of 30."""
 TUNED_ON, TUNED_NOTES = 8, 1000
@@ -74,7 +76,7 @@ GENERATED, PROMPT = 500, 25
 CORES, SPEED_SECONDS = (1, 2), 30.0
 """Numbers of cores with which the speed of training is measured, and for how long."""
 WITHOUT_IMPOSSIBLE = "legal"
-WRITING = threading.Lock()
+CHANGING = threading.Lock()
 Result = TypeVar("Result")
 
 
@@ -84,7 +86,7 @@ class Protocol:
 
     Attributes:
         minutes: The time of training.
-        clock: Whether it is CPU time, or on the wall.
+        clock: Whether it is CPU time or wall-clock time.
         threads: The number of cores.
         pieces: The number of training pieces.
         validation: The number of validation pieces.
@@ -134,7 +136,7 @@ class Run:
     def __call__(self) -> dict[str, Any]:
         """Train and score the tool in this process."""
         protocol, is_trial = self.protocol, self.seed is None
-        torch.set_num_threads(protocol.threads)
+        torch.set_num_threads(min(protocol.threads, TOOLS[self.key].threads))
         data, tool = Data.open(self.maestro, protocol), TOOLS[self.key](self.cache)
         pieces = data.tuning if is_trial else data.validation
         marks: list[dict[str, Any]] = []
@@ -159,18 +161,56 @@ class Run:
             score = per_note(marks[-1]["nats"], pieces)
             return {**settings, "nats_per_note": score if math.isfinite(score) else None}
         settings["notes_per_second"] = tool.seen / seconds
-        began = budget.now()
-        made = tool.generate(data.validation[0][:PROMPT], GENERATED)
-        generating = (budget.now() - began) * GENERATED / made
-        return {**settings, "parameters": tool.parameters, "generating": generating, "marks": marks}
+        return {**settings, "parameters": tool.parameters, "marks": marks}
 
-    def speed(self) -> float:
-        """The notes per second on the wall in a short training, not scored, in this process."""
+    def speed(self) -> dict[str, float]:
+        """Measure a short training and a generation, both in wall-clock time, in this process.
+
+        Returns:
+            The notes per second of the training, and the seconds of the generation.
+        """
         torch.set_num_threads(self.protocol.threads)
         data, tool = Data.open(self.maestro, self.protocol), TOOLS[self.key](self.cache)
         budget = Budget(SPEED_SECONDS, "wall", [], lambda _: None)
         tool.train(data.train, rate=self.rate, batch=self.batch, seed=0, budget=budget)
-        return tool.seen / SPEED_SECONDS
+        began = budget.now()
+        made = tool.generate(data.validation[0][:PROMPT], GENERATED)
+        generating = (budget.now() - began) * GENERATED / made
+        return {"notes_per_second": tool.seen / SPEED_SECONDS, "generating": generating}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """The figures, which are written with their tables beside them.
+
+    Attributes:
+        path: The JSON file.
+        found: The figures so far; empty if nothing has been measured.
+    """
+
+    path: Path
+    found: dict[str, Any]
+
+    @classmethod
+    def open(cls, path: Path) -> Results:
+        """The figures of a file, if there is one."""
+        exists = path.exists()
+        return cls(path=path, found=json.loads(path.read_text("utf-8")) if exists else {})
+
+    @contextlib.contextmanager
+    def changed(self) -> Iterator[None]:
+        """Change the figures, which are written afterwards; one tool at a time."""
+        with CHANGING:
+            yield
+            self.write()
+
+    def write(self) -> None:
+        """Write the figures and the tables."""
+        figures, table = json.dumps(self.found, indent=1) + "\n", tables(self.found)
+        with atomic_write(self.path) as beside:
+            beside.write_text(figures, encoding="utf-8")
+        with atomic_write(self.path.with_suffix(".md")) as beside:
+            beside.write_text(table, encoding="utf-8")
 
 
 def by_figure(nats: Sequence[Nats]) -> dict[str, list[float]]:
@@ -199,7 +239,7 @@ def apart(run: Callable[[], Result]) -> Result:
 def settings_to_try(tool: type[Tool], trials: list[dict[str, Any]]) -> Iterator[tuple[float, int]]:
     """Rate and batch of each trial that is missing.
 
-    First come the rates of the tool, then those beyond as long as the best is the lowest or the
+    The rates of the tool come first, then those beyond as long as the best is the lowest or the
     highest, then the best rate with other batches.
 
     Args:
@@ -226,40 +266,75 @@ def beyond(trials: Sequence[dict[str, Any]]) -> float | None:
 def best_of(trials: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """The first trial that is about as good as the best; one that diverged has no nats.
 
-    The first rate is the tool's own: short trials that hardly differ say nothing against it.
+    The first rate is the tool's own, which is kept if short trials hardly differ.
     """
     found = [trial for trial in trials if trial["nats_per_note"] is not None]
     least = min(trial["nats_per_note"] for trial in found)
     return next(trial for trial in found if trial["nats_per_note"] <= least + ALIKE)
 
 
-def measure(run: Callable[..., Run], key: str, results: dict[str, Any], seeds: int) -> None:
-    """Measure what is missing of one tool; the results are written after each run."""
+def is_chosen(tool: type[Tool], trials: list[dict[str, Any]]) -> bool:
+    """Whether no trial is missing, and one did not diverge."""
+    scored = any(trial["nats_per_note"] is not None for trial in trials)
+    return scored and next(settings_to_try(tool, trials), None) is None
+
+
+def measure(
+    run: Callable[..., Run],
+    key: str,
+    results: Results,
+    seeds: int,
+    choices: Mapping[str, Any] | None = None,
+) -> None:
+    """Measure what is missing of one tool; the results are written after each run.
+
+    Args:
+        run: Makes a run.
+        key: The tool.
+        results: The results so far.
+        seeds: The number of runs.
+        choices: The tools of other results, by whose trials rate and batch are chosen.
+    """
     tool = TOOLS[key]
-    found = results["tools"].setdefault(key, {"trials": [], "runs": {}})
-    if "importing" not in found:
-        found |= {"importing": importing(tool.imports), "installed": installed(tool.distributions)}
-    for rate, batch in settings_to_try(tool, found["trials"]):
-        found["trials"].append(apart(run(key=key, rate=rate, batch=batch, seed=None)))
-        write(results)
-    best = {name: best_of(found["trials"])[name] for name in ("rate", "batch")}
+    with results.changed():
+        found = results.found["tools"].setdefault(key, {"runs": {}})
+    if choices is None:
+        if "importing" not in found:
+            sizes, seconds = installed(tool.distributions), importing(tool.imports)
+            with results.changed():
+                found |= {"trials": [], "importing": seconds, "installed": sizes}
+        trials = found["trials"]
+        for rate, batch in settings_to_try(tool, trials):
+            trial = apart(run(key=key, rate=rate, batch=batch, seed=None))
+            with results.changed():
+                trials.append(trial)
+    else:
+        trials = choices[key]["trials"]
+    best = {name: best_of(trials)[name] for name in ("rate", "batch")}
+    with results.changed():
+        found["runs"] = {
+            s: made for s, made in found["runs"].items() if best.items() <= made.items()
+        }
     for seed in range(seeds):
-        if not best.items() <= found["runs"].get(str(seed), {}).items():
-            found["runs"][str(seed)] = apart(run(key=key, seed=seed, **best))
-            write(results)
+        if str(seed) not in found["runs"]:
+            made = apart(run(key=key, seed=seed, **best))
+            with results.changed():
+                found["runs"][str(seed)] = made
 
 
-def measure_speed(run: Callable[..., Run], keys: Sequence[str], results: dict[str, Any]) -> None:
+def measure_speed(run: Callable[..., Run], keys: Sequence[str], results: Results) -> None:
     """Measure how fast the tools that have a run are trained, on each number of cores."""
-    protocol = Protocol(**results["protocol"])
-    for key, tool in measured(results):
+    protocol = Protocol(**results.found["protocol"])
+    for key, tool in measured(results.found):
         if key in keys:
-            best = {name: best_of(tool["trials"])[name] for name in ("rate", "batch")}
+            (made, *_) = tool["runs"].values()
+            best = {name: made[name] for name in ("rate", "batch")}
             for cores in CORES:
                 use_cores(cores)
                 of = run(key=key, seed=0, protocol=replace(protocol, threads=cores), **best)
-                tool.setdefault("speed", {})[str(cores)] = apart(of.speed)
-                write(results)
+                speed = apart(of.speed)
+                with results.changed():
+                    tool.setdefault("speed", {})[str(cores)] = speed
 
 
 def lines_of(program: str) -> int | None:
@@ -324,12 +399,9 @@ def scores_of(results: Mapping[str, Any], key: str, figure: str | None = None) -
 
 def tables(results: Mapping[str, Any]) -> str:
     """What was measured, and all tables, as Markdown."""
-    sections = {
-        "Nats per note": quality(results),
-        "Learning curve": curve(results),
-        "Cost": effort(results),
-        "Rates and batches": choices(results),
-    }
+    sections = {"Nats per note": quality(results), "Learning curve": curve(results)}
+    if "choices" not in results:
+        sections |= {"Cost": effort(results), "Rates and batches": tried(results)}
     texts = [f"### {title}\n\n{table}" for title, table in sections.items()]
     return "\n".join([conditions(results), *texts])
 
@@ -337,17 +409,25 @@ def tables(results: Mapping[str, Any]) -> str:
 def conditions(results: Mapping[str, Any]) -> str:
     """What was measured, in words."""
     protocol, scored = results["protocol"], results["scored"]
-    clock = {"cpu": "CPU time", "wall": "time on the wall"}[protocol["clock"]]
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
     pieces = counted(protocol["pieces"], "piece")
+    taken = ""
+    if "choices" in results:
+        taken = f"Rates and batches were chosen by trials of {time_of(results['choices'])}. "
     return (
-        f"Each model was trained for {protocol['minutes']:g} minutes of {clock} on "
-        f"{counted(protocol['threads'], 'core')}, on the same {pieces} "
+        f"Each model was trained for {protocol['minutes']:g} minutes of {time_of(protocol)}, on "
+        f"the same {pieces} "
         f"({results['training_notes']:,} notes), and scored on the same "
         f"{counted(len(scored), 'piece')} of the validation split ({sum(scored):,} notes). MidiTok "
-        f"gave back {results['exact_in_miditok']} of these pieces with all their cells. Versions: "
-        f"{versions}.\n"
+        f"encodes {results['exact_in_miditok']} of these pieces exactly. {taken}"
+        f"Versions: {versions}.\n"
     )
+
+
+def time_of(protocol: Mapping[str, Any]) -> str:
+    """Whose time it is, and on how many cores."""
+    clock = {"cpu": "CPU time", "wall": "wall-clock time"}[protocol["clock"]]
+    return f"{clock} on {counted(protocol['threads'], 'core')}"
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:
@@ -360,7 +440,8 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
 def quality(results: Mapping[str, Any]) -> str:
     """Nats per note at the end, and the difference to our recipe."""
     head = ["", "total", "without impossible events", "P+S+D", "seeds", "minus `expressive`"]
-    rows = [[*head, "better on"]]
+    rows = [[*head, "better on", "notes read, M"]]
+    seconds = 60 * results["protocol"]["minutes"]
     for key, tool in measured(results):
         scores = scores_of(results, key)
         legal = scores_of(results, key, WITHOUT_IMPOSSIBLE) if has_legal(tool) else None
@@ -373,7 +454,8 @@ def quality(results: Mapping[str, Any]) -> str:
             value, low, high = compared.differences[figure]
             row[-2] = f"{value:+.2f} ({low:+.2f} to {high:+.2f})"
             row[-1] = f"{compared.better[figure]} of {compared.pieces}"
-        rows.append(row)
+        speeds = (run["notes_per_second"] for run in tool["runs"].values())
+        rows.append([*row, f"{mean(speeds) * seconds / 1e6:.2f}"])
     return markdown(rows)
 
 
@@ -406,19 +488,17 @@ def parts_of(tool: Mapping[str, Any]) -> dict[str, list[str]]:
 def effort(results: Mapping[str, Any]) -> str:
     """What a tool costs."""
     speeds = [f"notes per s, {counted(cores, 'core')}" for cores in CORES]
-    head = ["", "parameters", "notes read, M", *speeds, f"s for {GENERATED} notes"]
+    head = ["", "parameters", *speeds, f"s for {GENERATED} notes"]
     rows = [[*head, "installed, MB", "without PyTorch", "packages", "import, s", "lines"]]
-    seconds = 60 * results["protocol"]["minutes"]
     for key, tool in measured(results):
-        runs = list(tool["runs"].values())
+        run = next(iter(tool["runs"].values()))
         size, speed = tool["installed"] or {}, tool.get("speed", {})
         rows.append(
             [
                 TOOLS[key].name,
-                f"{runs[0]['parameters'] / 1e6:.2f} M",
-                f"{mean(run['notes_per_second'] * seconds for run in runs) / 1e6:.2f}",
-                *(shown(speed.get(str(cores)), 0) for cores in CORES),
-                f"{mean(run['generating'] for run in runs):.2f}",
+                f"{run['parameters'] / 1e6:.2f} M",
+                *(shown(speed.get(str(n), {}).get("notes_per_second"), 0) for n in CORES),
+                shown(speed.get("1", {}).get("generating"), 2),
                 *(shown(size.get(name), 0) for name in ("all", "without_torch", "packages")),
                 shown(tool["importing"], 2),
                 shown(lines_of(TOOLS[key].program), 0),
@@ -427,7 +507,7 @@ def effort(results: Mapping[str, Any]) -> str:
     return markdown(rows)
 
 
-def choices(results: Mapping[str, Any]) -> str:
+def tried(results: Mapping[str, Any]) -> str:
     """The trials of each tool; the one whose settings its runs have is bold."""
     rows = [["", "rate, batch: nats per note on training pieces set aside"]]
     for key, tool in measured(results):
@@ -485,16 +565,8 @@ def shown(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:,.{digits}f}"
 
 
-def write(results: Mapping[str, Any]) -> None:
-    """Write the figures and the tables."""
-    with WRITING, atomic_write(RESULTS) as beside:
-        beside.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    with atomic_write(TABLE) as beside:
-        beside.write_text(tables(results), encoding="utf-8")
-
-
-def main() -> None:
-    """Measure what is missing."""
+def parser_of_arguments() -> argparse.ArgumentParser:
+    """The parser of the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("maestro", type=Path, nargs="?", help="the MAESTRO v2.0.0 folder")
     parser.add_argument("--minutes", type=float, default=30.0, help="time of each training")
@@ -506,33 +578,45 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="tools at the same time")
     parser.add_argument("--tools", nargs="*", default=list(TOOLS), choices=list(TOOLS))
     parser.add_argument("--cache", type=Path, default=Path(".cache/peers"))
+    parser.add_argument("--results", type=Path, default=RESULTS, help="JSON file of the figures")
+    parser.add_argument("--choices", type=Path, help="results whose trials choose the settings")
     parser.add_argument("--speed", action="store_true", help="measure only speeds of training")
     parser.add_argument("--table", action="store_true", help="rewrite the tables and exit")
+    return parser
+
+
+def main() -> None:
+    """Measure what is missing."""
+    parser = parser_of_arguments()
     args = parser.parse_args()
-    results: dict[str, Any] = {}
-    if RESULTS.exists():
-        results = json.loads(RESULTS.read_text(encoding="utf-8"))
+    results = Results.open(args.results)
     if args.table:
-        write(results)
+        if not results.found:
+            parser.error(f"there is no {args.results}")
+        results.write()
         return
     if args.maestro is None:
         parser.error("the MAESTRO folder is needed")
     names = ("minutes", "clock", "threads", "pieces", "validation")
     protocol = Protocol(**{name: getattr(args, name) for name in names})
-    if results.get("protocol", asdict(protocol)) != asdict(protocol):
-        parser.error(f"{RESULTS.name} is of another protocol, {results['protocol']}: move it away")
+    if results.found.get("protocol", asdict(protocol)) != asdict(protocol):
+        other = f"{results.path.name} is of another protocol, {results.found['protocol']}"
+        parser.error(f"{other}: name another file by --results")
+    choices = None
+    if args.choices is not None:
+        others = Results.open(args.choices).found
+        choices = others.get("tools", {})
+        trials = {key: choices.get(key, {}).get("trials", []) for key in args.tools}
+        if missing := [key for key, of in trials.items() if not is_chosen(TOOLS[key], of)]:
+            parser.error(f"{args.choices} lacks trials of {', '.join(missing)}")
+    chosen = None if choices is None else others["protocol"]
+    if results.found and results.found.get("choices") != chosen:
+        parser.error(f"the settings in {results.path.name} were chosen otherwise: see --choices")
     args.cache.mkdir(parents=True, exist_ok=True)
-    if not results:
-        data = Data.open(args.maestro, protocol)
-        tokens = MidiTokGpt2(args.cache).tokens
-        results = {
-            "protocol": asdict(protocol),
-            "training_notes": sum(map(len, data.train)),
-            "scored": [scored_notes(piece) for piece in data.validation],
-            "exact_in_miditok": sum(map(tokens.is_exact, data.validation)),
-            "versions": versions(),
-            "tools": {},
-        }
+    if not results.found:
+        results.found.update(common_figures(args.maestro, args.cache, protocol))
+        if chosen is not None:
+            results.found["choices"] = chosen
     paths = {"maestro": args.maestro, "cache": args.cache}
     if args.speed:
         measure_speed(functools.partial(Run, **paths), args.tools, results)
@@ -540,9 +624,23 @@ def main() -> None:
     use_cores(protocol.threads)
     run = functools.partial(Run, **paths, protocol=protocol)
     with ThreadPoolExecutor(args.jobs) as pool:
-        jobs = [pool.submit(measure, run, key, results, args.seeds) for key in args.tools]
+        jobs = [pool.submit(measure, run, key, results, args.seeds, choices) for key in args.tools]
         for job in jobs:
             job.result()
+
+
+def common_figures(maestro: Path, cache: Path, protocol: Protocol) -> dict[str, Any]:
+    """The figures before any tool has been measured."""
+    data = Data.open(maestro, protocol)
+    tokens = MidiTokGpt2(cache).tokens
+    return {
+        "protocol": asdict(protocol),
+        "training_notes": sum(map(len, data.train)),
+        "scored": [scored_notes(piece) for piece in data.validation],
+        "exact_in_miditok": sum(map(tokens.is_exact, data.validation)),
+        "versions": versions(),
+        "tools": {},
+    }
 
 
 def versions() -> dict[str, str]:

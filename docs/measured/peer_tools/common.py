@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
@@ -160,6 +161,7 @@ class Tool(ABC):
         rates: Three learning rates: the default of the tool, and others beside it.
         batches: Two batch sizes.
         trial: The share of the time that a trial takes.
+        threads: The number of threads beyond which it is no faster.
         seen: The number of notes that it was trained on.
     """
 
@@ -170,6 +172,7 @@ class Tool(ABC):
     rates: tuple[float, float, float]
     batches: tuple[int, int]
     trial: float = 1 / 8
+    threads: int = sys.maxsize
     seen: int = 0
 
     def __init__(self, cache: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from notelstm.evaluation.grid import CELL, FIRST
+from notelstm.files import atomic_write
 from notelstm.notes import Notes
 from peer_tools.common import TRANSPOSED, Budget, Nats, Tool, count_parameters, fit, nats_of
 
@@ -176,9 +178,14 @@ class MidiTokGpt2(Tool):
 
     def _encoded(self, pieces: Sequence[Notes]) -> list[NDArray[np.int64]]:
         """The tokens of the training pieces, which are kept for the next run."""
-        path = self.cache / f"tokens-{len(pieces)}.npz"
+        digest = hashlib.blake2b(digest_size=8)
+        for piece in pieces:
+            for column in (piece.start, piece.end, piece.pitch, piece.velocity):
+                digest.update(column.tobytes())
+        path = self.cache / f"tokens-{digest.hexdigest()}.npz"
         if not path.exists():
-            np.savez(path, *map(self.tokens.encode, pieces))
+            with atomic_write(path) as beside, beside.open("wb") as file:
+                np.savez(file, *map(self.tokens.encode, pieces))
         with np.load(path) as file:
             return [file[name] for name in file.files]
 

@@ -101,9 +101,7 @@ class RecipeTool(Tool):
 
     @override
     def generate(self, prompt: Notes, count: int) -> int:
-        sigmas = fit_sigmas(self.bundle.generation_model, self._fitted[:1])
-        bundle = replace(self.bundle, sigmas=sigmas)
-        return len(generate(bundle, count, prompt=prompt, seed=0))
+        return len(generate(self.bundle, count, prompt=prompt, seed=0))
 
     @property
     @override
